@@ -1,0 +1,67 @@
+package spec
+
+import "testing"
+
+// TestPendingDiagnostics: that the fields that do nothing yet are warned about.
+func TestPendingDiagnostics(t *testing.T) {
+	runDiagnosticCases(t, []diagnosticCase{
+		{"workspace", "name: ml-prod}", "name: ml-prod, create: {storageAccount: abc, keyVault: abc}}", `
+amlaks.yaml:3:101: warning: workspace.create: the workspace is not made by this version: it must exist
+    3 | workspace: {subscriptionId: 00000000-0000-0000-0000-000000000000, resourceGroup: ml, name: ml-prod, create: {storageAccount: abc, keyVault: abc}}
+      |                                                                                                             ^
+`},
+		{"cluster", "    agentCount: 3", `    agentCount: 3
+    attachToWorkspace: true
+    ssl: {cname: a.example.com, certificate: {files: {cert: /a, key: /b}}}
+    frontEnd: {expose: gateway}
+    nodePools: [{name: fpga, vmSize: Standard_NP10s}]`, `
+amlaks.yaml:8:5: warning: clusters[0].attachToWorkspace: this version does not register the cluster in the workspace yet
+    8 |     attachToWorkspace: true
+      |                        ^
+amlaks.yaml:9:5: warning: clusters[0].ssl: the front end of this version answers on plain http only
+    9 |     ssl: {cname: a.example.com, certificate: {files: {cert: /a, key: /b}}}
+      |          ^
+amlaks.yaml:10:16: warning: clusters[0].frontEnd.expose: this version does not expose the front end by a gateway yet
+   10 |     frontEnd: {expose: gateway}
+      |                        ^
+amlaks.yaml:11:30: warning: clusters[0].nodePools[0].vmSize: Azure retires Standard_NP10s (NP) on 2027-05-31
+   11 |     nodePools: [{name: fpga, vmSize: Standard_NP10s}]
+      |                                      ^
+      = hint: take a GPU size, such as Standard_NC4as_T4_v3
+`},
+		{"service", "    numReplicas: 2", `    autoScaler: {}
+    appInsightsEnabled: true
+    dataCollection: {storageEnabled: true}
+    authMode: token
+    token: {issuer: entra, entra: {tenantId: 00000000-0000-0000-0000-000000000000, audience: a}}`, `
+amlaks.yaml:15:5: warning: services[0].autoScaler: the front end of this version keeps minReplicas and does not scale yet
+   15 |     autoScaler: {}
+      |                 ^
+amlaks.yaml:16:5: warning: services[0].appInsightsEnabled: this version sends nothing to Application Insights yet
+   16 |     appInsightsEnabled: true
+      |                         ^
+amlaks.yaml:17:22: warning: services[0].dataCollection.storageEnabled: this version does not store payloads yet
+   17 |     dataCollection: {storageEnabled: true}
+      |                                      ^
+amlaks.yaml:19:13: warning: services[0].token.issuer: the front end of this version does not accept Entra tokens yet
+   19 |     token: {issuer: entra, entra: {tenantId: 00000000-0000-0000-0000-000000000000, audience: a}}
+      |                     ^
+`},
+		{"inference", "      command", `      requirements: pylock.toml
+      secrets: {A: {keyVault: "https://a.vault.azure.net/secrets/a"}, B: {env: B}}
+      command`, `
+amlaks.yaml:14:7: warning: services[0].inference.requirements: this version does not install Python packages yet: the base image must hold them
+   14 |       requirements: pylock.toml
+      |                     ^
+amlaks.yaml:15:21: warning: services[0].inference.secrets.A.keyVault: this version does not read secrets from Key Vault yet: use env or file
+   15 |       secrets: {A: {keyVault: "https://a.vault.azure.net/secrets/a"}, B: {env: B}}
+      |                               ^
+`},
+		{"off", "    numReplicas: 2", `    numReplicas: 2
+    resources: {fpga: 0}
+    appInsightsEnabled: false
+    dataCollection: {storageEnabled: false}
+    authMode: token
+    token: {issuer: kubernetes}`, ``},
+	})
+}
