@@ -1,0 +1,256 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+)
+
+// ApplyOptions steer how a plan is carried out.
+type ApplyOptions struct {
+	// Parallelism is how many changes run at a time; 0 means DefaultParallelism.
+	Parallelism int
+	// Timeout bounds each change, its waiting included; 0 means DefaultTimeout.
+	Timeout time.Duration
+	// Drain, when closed, starts nothing more and lets finish what runs.
+	Drain <-chan struct{}
+	// Emit gets every event, one at a time.
+	Emit func(Event)
+	// Now is the clock of the events; nil means time.Now.
+	Now func() time.Time
+}
+
+const (
+	// DefaultParallelism is terraform's: enough to hide round trips, few enough not to be throttled.
+	DefaultParallelism = 10
+	// DefaultTimeout leaves room for the slowest thing there is, a new AKS cluster (about
+	// 20 minutes at worst by v1's documentation).
+	DefaultTimeout = 30 * time.Minute
+)
+
+// Outcome is how one change of a plan ended.
+type Outcome struct {
+	Change Change
+	Phase  Phase // Done, Failed, Skipped or Refused
+	Err    error // of a change that is not Done
+}
+
+// Result is how a plan ended.
+type Result struct {
+	Outcomes []Outcome // in the plan's order
+	Outputs  Outputs   // everything that is known now; may hold secrets
+}
+
+// Count gives how many changes ended in the phase.
+func (r *Result) Count(phase Phase) int {
+	n := 0
+	for _, outcome := range r.Outcomes {
+		if outcome.Phase == phase {
+			n++
+		}
+	}
+	return n
+}
+
+// Apply carries the plan out: what depends on nothing first, independent branches side by
+// side, deletions last. A change that fails skips what depends on it and nothing else.
+func Apply(ctx context.Context, drivers []Driver, p *Plan, o ApplyOptions) *Result {
+	w := newWalk(drivers, p, o)
+	var all sync.WaitGroup
+	for i := range p.Changes {
+		all.Go(func() { w.run(ctx, i) })
+	}
+	all.Wait()
+	return &Result{Outcomes: w.outcomes, Outputs: w.outputs}
+}
+
+// walk is one run over a plan's graph. Each change has a channel that closes when it has ended.
+type walk struct {
+	plan    *Plan
+	options ApplyOptions
+	drivers map[string]Driver
+	index   map[Address]int
+	waits   [][]int // for each change, those that must have ended before
+	ended   []chan struct{}
+	slots   chan struct{}
+
+	mu       sync.Mutex // guards what follows, and makes events come one at a time
+	outcomes []Outcome
+	outputs  Outputs
+}
+
+func newWalk(drivers []Driver, p *Plan, o ApplyOptions) *walk {
+	if o.Parallelism <= 0 {
+		o.Parallelism = DefaultParallelism
+	}
+	if o.Timeout <= 0 {
+		o.Timeout = DefaultTimeout
+	}
+	if o.Emit == nil {
+		o.Emit = func(Event) {}
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	w := &walk{
+		plan: p, options: o, drivers: map[string]Driver{}, index: map[Address]int{},
+		waits: make([][]int, len(p.Changes)), slots: make(chan struct{}, o.Parallelism),
+		outcomes: make([]Outcome, len(p.Changes)), outputs: Outputs{},
+	}
+	for _, driver := range drivers {
+		w.drivers[driver.Name()] = driver
+	}
+	for address, outputs := range p.outputs {
+		w.outputs[address] = maps.Clone(outputs)
+	}
+	for i, c := range p.Changes {
+		w.index[c.Address] = i
+		w.ended = append(w.ended, make(chan struct{}))
+	}
+	for i, c := range p.Changes {
+		for _, dependency := range c.DependsOn {
+			j, ok := w.index[dependency]
+			switch {
+			case !ok:
+			case c.Action.deletes() && p.Changes[j].Action.deletes():
+				w.waits[j] = append(w.waits[j], i) // the other way round: it goes first
+			case p.Changes[j].Action.deletes(): // nothing that stays waits for a deletion
+			default:
+				w.waits[i] = append(w.waits[i], j)
+			}
+		}
+		if c.Action.deletes() {
+			for j, other := range p.Changes {
+				if !other.Action.deletes() {
+					w.waits[i] = append(w.waits[i], j)
+				}
+			}
+		}
+	}
+	return w
+}
+
+// run waits for what change i depends on, carries it out, and records how it ended.
+func (w *walk) run(ctx context.Context, i int) {
+	defer close(w.ended[i])
+	c := w.plan.Changes[i]
+	for _, j := range w.waits[i] {
+		<-w.ended[j]
+	}
+	if because := w.failedBefore(i); because != "" {
+		w.end(i, Skipped, 0, &Failure{Reason: ReasonDependencyFailed, Err: fmt.Errorf("because %s", because)})
+		return
+	}
+	switch c.Action {
+	case NoOp, Keep:
+		w.end(i, Done, 0, nil)
+		return
+	case Refuse:
+		w.end(i, Refused, 0, &Failure{Reason: c.Reason, Err: errors.New(c.Why)})
+		return
+	}
+	select {
+	case w.slots <- struct{}{}:
+		defer func() { <-w.slots }()
+	case <-ctx.Done():
+	}
+	if w.stopping(ctx) {
+		w.end(i, Skipped, 0, &Failure{Reason: ReasonInterrupted, Err: errors.New("because the run was interrupted")})
+		return
+	}
+	started := w.options.Now()
+	w.emit(Event{Address: c.Address, Action: c.Action, Phase: Started})
+	outputs, err := w.step(ctx, c, started)
+	elapsed := w.options.Now().Sub(started)
+	if err != nil {
+		w.end(i, Failed, elapsed, err)
+		return
+	}
+	w.mu.Lock()
+	if len(outputs) > 0 {
+		w.outputs[c.Address] = outputs
+	}
+	w.mu.Unlock()
+	w.end(i, Done, elapsed, nil)
+}
+
+func (w *walk) step(ctx context.Context, c Change, started time.Time) (map[string]string, error) {
+	driver := w.drivers[c.Driver]
+	if driver == nil {
+		return nil, fmt.Errorf("no driver %q", c.Driver)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, w.options.Timeout, &Failure{
+		Reason: ReasonNotHealthy,
+		Err:    fmt.Errorf("not done within %s", w.options.Timeout),
+		Hint:   "it may still be going on: run apply again to join it, or raise --timeout",
+	})
+	defer cancel()
+	step := Step{Stack: w.plan.Stack, Change: c, Live: c.live, Resource: c.resource, Progress: func(message string) {
+		w.emit(Event{Address: c.Address, Action: c.Action, Phase: Progress, Message: message, Elapsed: w.options.Now().Sub(started)})
+	}}
+	w.mu.Lock()
+	step.Outputs = maps.Clone(w.outputs)
+	w.mu.Unlock()
+	if c.resource != nil && !c.Action.deletes() {
+		step.Desired = resolveBody(c.resource.Desired, step.Outputs)
+		step.Inputs = resolveInputs(c.resource.Inputs, step.Outputs)
+	}
+	outputs, err := driver.Apply(ctx, step)
+	if err != nil && ctx.Err() != nil && ReasonOf(err) == "" {
+		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return outputs, err
+}
+
+// stopping tells whether nothing more may be started.
+func (w *walk) stopping(ctx context.Context) bool {
+	select {
+	case <-ctx.Done():
+		return true
+	case <-w.options.Drain:
+		return true
+	default:
+		return false
+	}
+}
+
+// failedBefore names what made change i impossible. A deletion is not made when anything
+// else failed: what is being replaced by it might not be there yet.
+func (w *walk) failedBefore(i int) Address {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	waits := slices.Clone(w.waits[i])
+	slices.Sort(waits)
+	for _, j := range waits {
+		if w.outcomes[j].Phase != Done {
+			return w.plan.Changes[j].Address
+		}
+	}
+	return ""
+}
+
+func (w *walk) end(i int, phase Phase, elapsed time.Duration, err error) {
+	c := w.plan.Changes[i]
+	w.mu.Lock()
+	w.outcomes[i] = Outcome{Change: c, Phase: phase, Err: err}
+	w.mu.Unlock()
+	if !c.Action.Pending() && phase == Done && c.Action != Wait {
+		return
+	}
+	event := Event{Address: c.Address, Action: c.Action, Phase: phase, Elapsed: elapsed}
+	if err != nil {
+		event.Message = err.Error()
+	}
+	w.emit(event)
+}
+
+func (w *walk) emit(e Event) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	e.Time = w.options.Now()
+	w.options.Emit(e)
+}

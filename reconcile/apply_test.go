@@ -1,0 +1,191 @@
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+// world is a driver over a map: a whole small cloud, for the walk over the graph.
+type world struct {
+	mu      sync.Mutex
+	order   []string // "create a", in the order in which they ended
+	fail    map[Address]error
+	takes   time.Duration
+	running int
+	most    int
+}
+
+func (w *world) Name() string { return "world" }
+
+func (w *world) Observe(context.Context, Request) ([]Live, error) { return nil, nil }
+
+func (w *world) Apply(ctx context.Context, s Step) (map[string]string, error) {
+	w.mu.Lock()
+	w.running++
+	w.most = max(w.most, w.running)
+	w.mu.Unlock()
+	defer func() {
+		w.mu.Lock()
+		w.running--
+		w.order = append(w.order, fmt.Sprintf("%s %s %v", s.Change.Action, s.Change.Address, s.Desired["from"]))
+		w.mu.Unlock()
+	}()
+	select {
+	case <-time.After(w.takes):
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+	if err := w.fail[s.Change.Address]; err != nil {
+		return nil, err
+	}
+	return map[string]string{"id": "id-of-" + string(s.Change.Address)}, nil
+}
+
+func mustPlan(t *testing.T, desired []Resource, live []Live, o Options) *Plan {
+	t.Helper()
+	for i := range desired {
+		desired[i].Driver = "world"
+	}
+	for i := range live {
+		live[i].Driver, live[i].Owner = "world", stack
+	}
+	plan, err := NewPlan(stack, desired, &World{Live: live}, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return plan
+}
+
+func chain() []Resource {
+	return []Resource{
+		{Address: "a", Desired: body{"from": "file"}},
+		{Address: "b", DependsOn: []Address{"a"}, Desired: body{"from": Ref{"a", "id"}}},
+		{Address: "c", DependsOn: []Address{"b"}, Desired: body{"from": Ref{"b", "id"}}},
+		{Address: "other", Desired: body{"from": "file"}},
+	}
+}
+
+func TestApplyFollowsTheGraph(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{takes: time.Second}
+		result := Apply(t.Context(), []Driver{w}, mustPlan(t, chain(), nil, Options{}), ApplyOptions{})
+		slices.Sort(w.order[:2]) // a and other, side by side
+		want := []string{"create a file", "create other file", "create b id-of-a", "create c id-of-b"}
+		if diff := cmp.Diff(want, w.order); diff != "" {
+			t.Error(diff)
+		}
+		if result.Count(Done) != 4 || w.most != 2 {
+			t.Errorf("%d done, %d at a time", result.Count(Done), w.most)
+		}
+	})
+}
+
+func TestFailureStaysLocal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{fail: map[Address]error{"b": errors.New("no quota")}}
+		plan := mustPlan(t, chain(), []Live{{Address: "old"}}, Options{Prune: true})
+		result := Apply(t.Context(), []Driver{w}, plan, ApplyOptions{})
+		got := map[Address]string{}
+		for _, o := range result.Outcomes {
+			got[o.Change.Address] = fmt.Sprint(o.Phase, ": ", o.Err)
+		}
+		want := map[Address]string{
+			"a": "done: <nil>", "other": "done: <nil>", "b": "failed: no quota", "c": "skipped: because b",
+			"old": "skipped: because b", // nothing is taken away while something failed
+		}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestDeletionsGoLastAndInReverse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{takes: time.Second}
+		live := []Live{{Address: "y"}, {Address: "z", DependsOn: []Address{"y"}}}
+		Apply(t.Context(), []Driver{w}, mustPlan(t, []Resource{{Address: "a"}}, live, Options{Prune: true}), ApplyOptions{})
+		if diff := cmp.Diff([]string{"create a <nil>", "delete z <nil>", "delete y <nil>"}, w.order); diff != "" {
+			t.Error(diff)
+		}
+	})
+}
+
+func TestRefusedSkipsItsDependents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{}
+		plan := mustPlan(t, chain(), nil, Options{})
+		for i := range plan.Changes {
+			if plan.Changes[i].Address == "a" {
+				plan.Changes[i].refuse(ReasonOwned, "somebody else's")
+			}
+		}
+		result := Apply(t.Context(), []Driver{w}, plan, ApplyOptions{})
+		if result.Count(Refused) != 1 || result.Count(Skipped) != 2 || result.Count(Done) != 1 {
+			t.Errorf("%+v", result.Outcomes)
+		}
+	})
+}
+
+func TestParallelism(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{takes: time.Second}
+		var desired []Resource
+		for i := range 30 {
+			desired = append(desired, Resource{Address: Address(fmt.Sprintf("r%02d", i))})
+		}
+		began := time.Now()
+		Apply(t.Context(), []Driver{w}, mustPlan(t, desired, nil, Options{}), ApplyOptions{Parallelism: 3})
+		if w.most != 3 || time.Since(began) != 10*time.Second {
+			t.Errorf("%d at a time, %s", w.most, time.Since(began))
+		}
+	})
+}
+
+func TestDrainLetsFinishWhatRuns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{takes: time.Minute}
+		drain := make(chan struct{})
+		time.AfterFunc(time.Second, func() { close(drain) })
+		result := Apply(t.Context(), []Driver{w}, mustPlan(t, chain(), nil, Options{}), ApplyOptions{Drain: drain})
+		if diff := cmp.Diff(2, result.Count(Done)); diff != "" {
+			t.Error(diff)
+		}
+		for _, o := range result.Outcomes {
+			if o.Phase == Skipped && ReasonOf(o.Err) != ReasonInterrupted && ReasonOf(o.Err) != ReasonDependencyFailed {
+				t.Errorf("%s: %v", o.Change.Address, o.Err)
+			}
+		}
+	})
+}
+
+func TestTimeoutIsAReason(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{takes: time.Hour}
+		result := Apply(t.Context(), []Driver{w}, mustPlan(t, []Resource{{Address: "a"}}, nil, Options{}), ApplyOptions{Timeout: time.Minute})
+		if got := ReasonOf(result.Outcomes[0].Err); got != ReasonNotHealthy {
+			t.Errorf("reason %q: %v", got, result.Outcomes[0].Err)
+		}
+	})
+}
+
+func TestEventsTellTheWholeStory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &world{takes: time.Second, fail: map[Address]error{"b": errors.New("no quota")}}
+		var got []string
+		Apply(t.Context(), []Driver{w}, mustPlan(t, chain()[:3], nil, Options{}), ApplyOptions{Emit: func(e Event) {
+			got = append(got, fmt.Sprintf("%s %s %s %s", e.Phase, e.Address, e.Elapsed, e.Message))
+		}})
+		want := []string{"started a 0s ", "done a 1s ", "started b 0s ", "failed b 1s no quota", "skipped c 0s because b"}
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Error(diff)
+		}
+	})
+}

@@ -1,0 +1,223 @@
+package reconcile
+
+import (
+	"fmt"
+	"maps"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// masked stands in a plan for a value that must not be shown.
+const masked = "(sensitive)"
+
+// Differences lists the paths of desired at which live differs, as a plan would: a driver
+// asks it after a write whether the service kept what it was sent.
+func Differences(desired, live map[string]any, how map[string]Comparator) []FieldDiff {
+	return compareOwned(desired, live, how)
+}
+
+// compareOwned lists where live differs from desired, over desired's paths only: what
+// desired does not name is not owned. A null, an empty list or an empty object that is
+// desired is the same as nothing there, because servers drop or add them at will.
+func compareOwned(desired, live map[string]any, how map[string]Comparator) []FieldDiff {
+	d := differ{how: how, owned: true, creating: live == nil}
+	d.walk("", desired, live)
+	return d.diffs
+}
+
+// compareWhole lists every path at which before and after differ.
+func compareWhole(before, after map[string]any, how map[string]Comparator) []FieldDiff {
+	d := differ{how: how}
+	d.walk("", after, before)
+	return d.diffs
+}
+
+// differ walks a wanted value beside the one that is there and collects differences,
+// in the order of sorted keys.
+type differ struct {
+	how      map[string]Comparator
+	owned    bool // keys that only the live side has are not looked at
+	creating bool
+	diffs    []FieldDiff
+}
+
+func (d *differ) walk(path string, want, have any) {
+	how := d.comparator(path)
+	if (how == WriteOnly || how == CreateOnly) && !d.creating {
+		return
+	}
+	want, have = number(want), number(have)
+	if isEmpty(want) && isEmpty(have) {
+		return
+	}
+	wantMap, isMap := want.(map[string]any)
+	haveMap, haveIsMap := have.(map[string]any)
+	if isMap && (haveIsMap || have == nil) || want == nil && haveIsMap && !d.owned {
+		d.walkMap(path, wantMap, haveMap)
+		return
+	}
+	wantList, isList := want.([]any)
+	haveList, haveIsList := have.([]any)
+	if isList && haveIsList && how == exact && len(wantList) == len(haveList) {
+		for i := range wantList {
+			d.walk(path+"["+strconv.Itoa(i)+"]", wantList[i], haveList[i])
+		}
+		return
+	}
+	if !equal(how, want, have) {
+		d.add(path, how, have, want)
+	}
+}
+
+func (d *differ) walkMap(path string, want, have map[string]any) {
+	keys := slices.Collect(maps.Keys(want))
+	if !d.owned {
+		keys = slices.AppendSeq(keys, maps.Keys(have))
+	}
+	slices.Sort(keys)
+	for _, key := range slices.Compact(keys) {
+		d.walk(joinPath(path, key), want[key], have[key])
+	}
+}
+
+func (d *differ) add(path string, how Comparator, before, after any) {
+	if how == Sensitive {
+		mask := func(v any) any {
+			if v == nil {
+				return nil
+			}
+			return masked
+		}
+		before, after = mask(before), mask(after)
+	}
+	d.diffs = append(d.diffs, FieldDiff{Path: path, Before: before, After: after})
+}
+
+var listIndex = regexp.MustCompile(`\[\d+\]`)
+
+// comparator finds the one for a path; [*] in its table stands for any list index.
+func (d *differ) comparator(path string) Comparator {
+	if how, ok := d.how[path]; ok {
+		return how
+	}
+	return d.how[listIndex.ReplaceAllString(path, "[*]")]
+}
+
+func equal(how Comparator, want, have any) bool {
+	switch how {
+	case Fold, Region:
+		w, wok := want.(string)
+		h, hok := have.(string)
+		if !wok || !hok {
+			return reflect.DeepEqual(want, have)
+		}
+		if how == Region {
+			w, h = strings.ReplaceAll(w, " ", ""), strings.ReplaceAll(h, " ", "")
+		}
+		return strings.EqualFold(w, h)
+	case Set:
+		return slices.Equal(sortedText(want), sortedText(have))
+	}
+	return reflect.DeepEqual(normal(want), normal(have))
+}
+
+func sortedText(v any) []string {
+	list, _ := v.([]any)
+	text := make([]string, len(list))
+	for i, item := range list {
+		text[i] = fmt.Sprint(normal(item))
+	}
+	slices.Sort(text)
+	return text
+}
+
+// normal makes numbers of every Go type alike, at every depth.
+func normal(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, item := range v {
+			out[key] = normal(item)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, item := range v {
+			out[i] = normal(item)
+		}
+		return out
+	}
+	return number(v)
+}
+
+// number turns a number of any Go type into the float64 that encoding/json gives.
+func number(v any) any {
+	switch n := reflect.ValueOf(v); n.Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64:
+		return float64(n.Int())
+	case reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return float64(n.Uint())
+	case reflect.Float32:
+		return n.Float()
+	}
+	return v
+}
+
+func isEmpty(v any) bool {
+	switch v := v.(type) {
+	case nil:
+		return true
+	case map[string]any:
+		return len(v) == 0
+	case []any:
+		return len(v) == 0
+	}
+	return false
+}
+
+var plainKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// joinPath gives a.b, and a["b.c"] for keys that a dotted path could not hold.
+func joinPath(path, key string) string {
+	if !plainKey.MatchString(key) {
+		return path + "[" + strconv.Quote(key) + "]"
+	}
+	if path == "" {
+		return key
+	}
+	return path + "." + key
+}
+
+// resolve gives v with every Ref replaced by the output it names, or Unknown.
+func resolve(v any, known Outputs) any {
+	switch v := v.(type) {
+	case Ref:
+		if value, ok := known[v.Address][v.Output]; ok {
+			return value
+		}
+		return Unknown
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, item := range v {
+			out[key] = resolve(item, known)
+		}
+		return out
+	case []any:
+		out := make([]any, len(v))
+		for i, item := range v {
+			out[i] = resolve(item, known)
+		}
+		return out
+	}
+	return v
+}
+
+func resolveBody(body map[string]any, known Outputs) map[string]any {
+	if body == nil {
+		return nil
+	}
+	return resolve(body, known).(map[string]any)
+}

@@ -1,0 +1,314 @@
+package reconcile
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Action is what a plan does to a resource.
+type Action string
+
+// The actions.
+const (
+	NoOp    Action = "no-op"
+	Create  Action = "create"
+	Update  Action = "update"
+	Replace Action = "replace"
+	Delete  Action = "delete"
+	Detach  Action = "detach" // stop using it, leave it as it is
+	Wait    Action = "wait"   // nothing to change; what is running on it is joined
+	Keep    Action = "keep"   // has left the file, and prune is off
+	Refuse  Action = "refuse" // must not be done; Why says the reason
+)
+
+// deletes tells whether the action takes something away.
+func (a Action) deletes() bool { return a == Delete || a == Detach }
+
+// Pending tells whether the action would do something.
+func (a Action) Pending() bool { return a != NoOp && a != Keep && a != Wait }
+
+// FieldDiff is one path that would change. Before or After is nil when the path is
+// not there on that side.
+type FieldDiff struct {
+	Path   string `json:"path"`
+	Before any    `json:"before"`
+	After  any    `json:"after"`
+}
+
+// Change is what a plan does to one resource.
+type Change struct {
+	Address   Address     `json:"address"`
+	Driver    string      `json:"driver"`
+	Action    Action      `json:"action"`
+	Summary   string      `json:"summary,omitempty"`
+	Reason    Reason      `json:"reason,omitempty"` // of a refusal
+	Why       string      `json:"why,omitempty"`    // for people
+	Diff      []FieldDiff `json:"diff,omitempty"`
+	DependsOn []Address   `json:"dependsOn,omitempty"`
+
+	resource *Resource
+	live     *Live
+}
+
+// PlanFormat is the version of the plan's JSON form.
+const PlanFormat = "1.0"
+
+// Plan is the whole difference between a file and the world, in the order in which it
+// would be carried out. It is data: it holds no secret and no connection.
+type Plan struct {
+	FormatVersion string   `json:"formatVersion"`
+	Stack         string   `json:"stack"`
+	Changes       []Change `json:"changes"`
+
+	outputs Outputs // what was known when it was made
+}
+
+// Options narrow or widen what a plan may do.
+type Options struct {
+	// Prune deletes what bears the stack's name and has left the file.
+	Prune bool
+	// Destroy deletes everything that bears the stack's name.
+	Destroy bool
+	// Only, if not empty, are the addresses to consider, with what they depend on.
+	Only []Address
+}
+
+// Pending counts the changes that would do something.
+func (p *Plan) Pending() int {
+	n := 0
+	for _, change := range p.Changes {
+		if change.Action.Pending() {
+			n++
+		}
+	}
+	return n
+}
+
+// Count gives how many changes have the action.
+func (p *Plan) Count(action Action) int {
+	n := 0
+	for _, change := range p.Changes {
+		if change.Action == action {
+			n++
+		}
+	}
+	return n
+}
+
+// NewPlan compares what is desired with what was observed. It is pure: the same
+// arguments give the same plan, byte for byte.
+func NewPlan(stack string, desired []Resource, world *World, o Options) (*Plan, error) {
+	desired, err := sorted(desired)
+	if err != nil {
+		return nil, err
+	}
+	live := make(map[Address]*Live, len(world.Live))
+	for i := range world.Live {
+		live[world.Live[i].Address] = &world.Live[i]
+	}
+	p := &Plan{FormatVersion: PlanFormat, Stack: stack, Changes: []Change{}, outputs: world.Outputs}
+	declared := make(map[Address]bool, len(desired))
+	for i := range desired {
+		r := &desired[i]
+		declared[r.Address] = true
+		if r.Data {
+			continue
+		}
+		c := Change{Address: r.Address, Driver: r.Driver, Summary: r.Summary, DependsOn: r.DependsOn, resource: r, live: live[r.Address]}
+		if o.Destroy {
+			destroy(&c, stack)
+		} else {
+			decide(&c, stack, world.Outputs)
+		}
+		if o.Destroy && c.Action == NoOp {
+			continue
+		}
+		p.Changes = append(p.Changes, c)
+	}
+	for i := range world.Live {
+		l := &world.Live[i]
+		if declared[l.Address] || l.Owner != stack {
+			continue
+		}
+		c := Change{Address: l.Address, Driver: l.Driver, DependsOn: l.DependsOn, live: l}
+		leave(&c, o.Prune || o.Destroy)
+		p.Changes = append(p.Changes, c)
+	}
+	p.dropCovered()
+	if len(o.Only) > 0 {
+		if err := p.narrow(o.Only); err != nil {
+			return nil, err
+		}
+	}
+	return p, nil
+}
+
+// decide fills in the change of a resource that the file declares.
+func decide(c *Change, stack string, known Outputs) {
+	r, l := c.resource, c.live
+	want := resolveBody(r.Desired, known)
+	if l == nil {
+		c.Action = Create
+		c.Diff = compareOwned(want, nil, r.Compare)
+		return
+	}
+	if l.Predicted != nil {
+		c.Diff = compareWhole(l.Body, l.Predicted, r.Compare)
+	} else {
+		c.Diff = compareOwned(want, l.Body, r.Compare)
+	}
+	switch {
+	case l.Owner != stack && l.Owner != "":
+		c.refuse(ReasonOwned, fmt.Sprintf("it belongs to stack %q", l.Owner))
+		return
+	case l.Owner == "" && !r.Adopt:
+		c.refuse(ReasonOwned, "it exists and bears no stack's name; `adopt: true` takes it over")
+		return
+	}
+	c.Action = Update
+	for _, diff := range c.Diff {
+		strategy, ok := r.Immutable[listIndex.ReplaceAllString(diff.Path, "[*]")]
+		if !ok {
+			continue
+		}
+		c.Why = strategy.Why
+		if strategy.Action == Refuse {
+			c.refuse(ReasonImmutable, strategy.Why)
+			return
+		}
+		c.Action = strategy.Action
+	}
+	switch {
+	case c.Action == Replace && (r.Protect || l.Protected):
+		c.refuse(ReasonProtected, c.Why+", and it is protected")
+	case len(c.Diff) > 0:
+	case l.State == InProgress || l.State == Unhealthy:
+		c.Action, c.Why = Wait, l.Status
+	default:
+		c.Action = NoOp
+	}
+}
+
+// destroy fills in the change of a declared resource when everything is to go.
+func destroy(c *Change, stack string) {
+	c.Action = NoOp
+	if c.live == nil || c.live.Owner != stack || c.resource.Retain {
+		return
+	}
+	leave(c, true)
+	c.Why = ""
+	if c.Action == Refuse {
+		c.Why = "it is protected: set `protect: false` in the file and apply that first"
+	}
+}
+
+// leave fills in the change of something that has left the file.
+func leave(c *Change, prune bool) {
+	switch {
+	case !prune:
+		c.Action, c.Why = Keep, "it has left the file; --prune would remove it"
+	case c.live.Attached:
+		c.Action, c.Why = Detach, "it has left the file; it was attached, so it stays as it is"
+	case c.live.Protected:
+		c.refuse(ReasonProtected, "it has left the file, but it is protected: bring it back with `protect: false`, apply, and remove it then")
+	default:
+		c.Action, c.Why = Delete, "it has left the file"
+	}
+}
+
+func (c *Change) refuse(reason Reason, why string) {
+	c.Action, c.Reason, c.Why = Refuse, reason, why
+}
+
+// dropCovered takes out what goes away by itself with something it lives in.
+func (p *Plan) dropCovered() {
+	gone := map[Address]bool{}
+	for _, c := range p.Changes {
+		if c.Action == Delete {
+			gone[c.Address] = true
+		}
+	}
+	p.Changes = slices.DeleteFunc(p.Changes, func(c Change) bool {
+		return c.Action == Delete && c.live.Within != "" && gone[c.live.Within]
+	})
+}
+
+// narrow keeps the named changes and those that they depend on.
+func (p *Plan) narrow(only []Address) error {
+	byAddress := map[Address]*Change{}
+	for i := range p.Changes {
+		byAddress[p.Changes[i].Address] = &p.Changes[i]
+	}
+	keep := map[Address]bool{}
+	var add func(Address)
+	add = func(a Address) {
+		if c := byAddress[a]; c != nil && !keep[a] {
+			keep[a] = true
+			for _, dependency := range c.DependsOn {
+				add(dependency)
+			}
+		}
+	}
+	for _, a := range only {
+		if byAddress[a] == nil {
+			return fmt.Errorf("%s is not in this stack; it has %s", a, p.addresses())
+		}
+		add(a)
+	}
+	p.Changes = slices.DeleteFunc(p.Changes, func(c Change) bool { return !keep[c.Address] })
+	return nil
+}
+
+func (p *Plan) addresses() string {
+	names := make([]string, len(p.Changes))
+	for i, c := range p.Changes {
+		names[i] = string(c.Address)
+	}
+	return strings.Join(names, ", ")
+}
+
+// sorted puts resources behind what they depend on, otherwise by address.
+func sorted(resources []Resource) ([]Resource, error) {
+	byAddress := make(map[Address]*Resource, len(resources))
+	order := make([]Address, 0, len(resources))
+	for i := range resources {
+		r := &resources[i]
+		if byAddress[r.Address] != nil {
+			return nil, fmt.Errorf("%s is declared twice", r.Address)
+		}
+		byAddress[r.Address] = r
+		order = append(order, r.Address)
+	}
+	slices.Sort(order)
+	const visiting, visited = 1, 2
+	mark := map[Address]int{}
+	out := make([]Resource, 0, len(resources))
+	var visit func(Address) error
+	visit = func(a Address) error {
+		switch mark[a] {
+		case visited:
+			return nil
+		case visiting:
+			return fmt.Errorf("%s depends on itself", a)
+		}
+		mark[a] = visiting
+		for _, dependency := range slices.Sorted(slices.Values(byAddress[a].DependsOn)) {
+			if byAddress[dependency] == nil {
+				return fmt.Errorf("%s depends on %s, which is not declared", a, dependency)
+			}
+			if err := visit(dependency); err != nil {
+				return err
+			}
+		}
+		mark[a] = visited
+		out = append(out, *byAddress[a])
+		return nil
+	}
+	for _, a := range order {
+		if err := visit(a); err != nil {
+			return nil, err
+		}
+	}
+	return out, nil
+}
