@@ -1,0 +1,109 @@
+package arm
+
+import (
+	"net/http"
+	"path"
+	"strings"
+)
+
+// Seed is the workspace that is there from the start, and what it is made of.
+type Seed struct {
+	ResourceGroup, Workspace string
+	Registry, LoginServer    string // name; host:port
+	StorageAccount           string
+	BlobHost                 string // host:port
+	Container                string
+}
+
+// Datastore is the name of the workspace's default datastore.
+const Datastore = "workspaceblobstore"
+
+// workspaceID is the ARM ID of the workspace of a seed.
+func (s *Server) workspaceID(seed Seed) string {
+	return s.providerID(seed, "Microsoft.MachineLearningServices/workspaces/"+seed.Workspace)
+}
+
+func (s *Server) providerID(seed Seed, rest string) string {
+	return "/subscriptions/" + s.config.SubscriptionID + "/resourceGroups/" + seed.ResourceGroup + "/providers/" + rest
+}
+
+// Plant makes the workspace, unless it is there: what was written over it stays.
+func (s *Server) Plant(seed Seed) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	workspace := s.workspaceID(seed)
+	if s.state.Resources[strings.ToLower(workspace)] != nil {
+		return
+	}
+	registry := s.providerID(seed, "Microsoft.ContainerRegistry/registries/"+seed.Registry)
+	storage := s.providerID(seed, "Microsoft.Storage/storageAccounts/"+seed.StorageAccount)
+	s.store(workspace, "Microsoft.MachineLearningServices/workspaces", body{
+		"friendlyName": seed.Workspace, "containerRegistry": registry, "storageAccount": storage,
+		"keyVault": s.providerID(seed, "Microsoft.KeyVault/vaults/"+seed.Workspace), "hbiWorkspace": false, "v1LegacyMode": false,
+		"publicNetworkAccess": "Enabled", "workspaceId": "33333333-3333-3333-3333-333333333333", "provisioningState": succeeded,
+	})
+	s.state.Resources[strings.ToLower(workspace)]["kind"] = "Default"
+	s.state.Resources[strings.ToLower(workspace)]["identity"] = body{"type": "SystemAssigned"}
+	s.store(registry, "Microsoft.ContainerRegistry/registries", body{
+		"loginServer": seed.LoginServer, "adminUserEnabled": false, "provisioningState": succeeded,
+	})
+	s.state.Resources[strings.ToLower(registry)]["sku"] = body{"name": "Standard", "tier": "Standard"}
+	s.store(storage, "Microsoft.Storage/storageAccounts", body{
+		"primaryEndpoints": body{"blob": "http://" + seed.BlobHost + "/" + seed.StorageAccount + "/"}, "provisioningState": succeeded,
+	})
+	s.store(workspace+"/datastores/"+Datastore, "Microsoft.MachineLearningServices/workspaces/datastores", body{
+		"datastoreType": "AzureBlob", "accountName": seed.StorageAccount, "containerName": seed.Container, "endpoint": seed.BlobHost,
+		"protocol": "http", "credentials": body{"credentialsType": "None"}, "isDefault": true, "serviceDataAccessAuthIdentity": "None",
+	})
+	s.save()
+}
+
+// RegisterModel makes a version of a model whose files lie under a path of the default
+// datastore; modelType is custom_model for files and folders alike.
+func (s *Server) RegisterModel(seed Seed, name, version, under string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	container := s.workspaceID(seed) + "/models/" + name
+	s.store(container, "Microsoft.MachineLearningServices/workspaces/models", body{
+		"latestVersion": version, "nextVersion": "", "isArchived": false, "tags": body{}, "properties": body{}, "provisioningState": succeeded,
+	})
+	uri := "azureml://" + strings.ToLower(strings.TrimPrefix(s.workspaceID(seed)[:strings.Index(s.workspaceID(seed), "/providers/")], "/")) +
+		"/workspaces/" + seed.Workspace + "/datastores/" + Datastore + "/paths/" + under
+	s.store(container+"/versions/"+version, "Microsoft.MachineLearningServices/workspaces/models/versions", body{
+		"modelUri": uri, "modelType": "custom_model", "isArchived": false, "isAnonymous": false, "tags": body{}, "properties": body{},
+		"flavors": body{}, "provisioningState": succeeded,
+	})
+	s.save()
+}
+
+func (s *Server) store(id, kind string, properties body) {
+	s.state.Resources[strings.ToLower(id)] = body{"id": id, "name": path.Base(id), "type": kind, "location": Location, "properties": properties}
+}
+
+// getStored reads what Plant and RegisterModel wrote: a resource, or the list of a collection.
+func (s *Server) getStored(w http.ResponseWriter, r *request) *apiError {
+	id := "/" + strings.Join(r.parts, "/")
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if parent, secrets := strings.CutSuffix(id, "/listsecrets"); secrets && r.Method == http.MethodPost && s.state.Resources[parent] != nil {
+		return refusal(http.StatusForbidden, "AuthorizationFailed", "The client does not have authorization to perform action 'Microsoft.MachineLearningServices/workspaces/datastores/listSecrets/action' over scope '%s'.", parent)
+	}
+	if r.Method != http.MethodGet {
+		return badMethod(r)
+	}
+	if resource := s.state.Resources[id]; resource != nil {
+		reply(w, http.StatusOK, resource)
+		return nil
+	}
+	if len(r.parts)%2 == 0 { // names come in pairs after /subscriptions/S/resourceGroups/G/providers/P
+		return notFound(strings.Join(r.names[5:], "/"))
+	}
+	if parent := path.Dir(id); len(r.parts) > 7 && s.state.Resources[parent] == nil {
+		return notFound(strings.Join(r.names[5:len(r.names)-1], "/"))
+	}
+	all := []body{}
+	for _, child := range s.children(id + "/") {
+		all = append(all, s.state.Resources[child])
+	}
+	return s.page(w, r, all)
+}

@@ -1,0 +1,299 @@
+// Package sandbox is an Azure of one's own on loopback: Resource Manager, a registry, a blob
+// store and a git server, with a real Kubernetes behind each AKS cluster. The demo and the
+// tests run on it, through the same clients and protocols as on Azure; cmd/amlaks-sandbox
+// runs it as a process of its own.
+//
+// All of its state is in one folder. A sandbox that was killed at any moment goes on where it
+// was when it is started on that folder again, at the same addresses.
+//
+// It is no Azure: it knows one subscription, one workspace and one token, it checks no roles,
+// and it must never listen on anything but loopback.
+package sandbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/amlaks/amlaks/reconcile/sandbox/internal/arm"
+	"github.com/amlaks/amlaks/reconcile/sandbox/internal/blob"
+	"github.com/amlaks/amlaks/reconcile/sandbox/internal/git"
+	"github.com/amlaks/amlaks/reconcile/sandbox/internal/registry"
+	"github.com/amlaks/amlaks/reconcile/sandbox/internal/traffic"
+)
+
+// What is there from the start.
+const (
+	SubscriptionID = "00000000-0000-0000-0000-000000000000"
+	ResourceGroup  = "ml-prod"
+	Workspace      = "ml-prod"
+)
+
+const (
+	storageAccount = "mlprodstorage"
+	container      = "azureml-blobstore"
+	registryName   = "mlprod"
+)
+
+// Options of a sandbox.
+type Options struct {
+	// Dir holds all state. It must be the sandbox's alone.
+	Dir string
+	// Kubeconfig, when given, is the answer for every AKS cluster, now and at later starts on
+	// the same Dir: no control plane is started.
+	Kubeconfig []byte
+	// ControlplaneSource is the folder of the controlplane module; empty: found from the working directory.
+	ControlplaneSource string
+	// Progress shows the build of the control plane. nil: nobody looks.
+	Progress io.Writer
+	// Logf takes a line about what goes on. nil: nobody looks.
+	Logf func(format string, args ...any)
+	// OperationTime is the least that a long-running operation takes; 0: 150 ms.
+	OperationTime time.Duration
+	// PageSize is that of ARM's lists; 0: 50.
+	PageSize int
+}
+
+// Request is one that a service of the sandbox has seen.
+type Request = traffic.Entry
+
+// Fault makes coming requests fail.
+type Fault = traffic.Fault
+
+// Duration is that of a Fault.
+type Duration = traffic.Duration
+
+// Sandbox is a running one. Its methods may be called from any goroutine.
+type Sandbox struct {
+	options  Options
+	settings settings
+	traffic  traffic.Log
+	arm      *arm.Server
+	blobs    *blob.Store
+	git      *git.Server
+	clusters *clusters
+	seed     arm.Seed
+
+	servers []*http.Server
+	serving sync.WaitGroup
+	close   sync.Once
+	unlock  func()
+	ready   atomic.Bool
+	ssh     net.Listener
+	socket  string
+}
+
+// Start starts a sandbox and returns when all of it is ready, the Kubernetes of the clusters
+// that were there before included. ctx bounds the start alone; Close ends the sandbox.
+func Start(ctx context.Context, options Options) (_ *Sandbox, err error) {
+	if options.Logf == nil {
+		options.Logf = func(string, ...any) {}
+	}
+	if options.Progress == nil {
+		options.Progress = io.Discard
+	}
+	if options.Dir, err = filepath.Abs(options.Dir); err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(options.Dir, 0o700); err != nil {
+		return nil, err
+	}
+	s := &Sandbox{options: options}
+	defer func() {
+		if err != nil {
+			s.Close()
+		}
+	}()
+	if s.unlock, err = lock(s.path("lock")); err != nil {
+		return nil, err
+	}
+	listeners, err := s.settle()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			for _, l := range listeners {
+				l.Close()
+			}
+		}
+	}()
+	if err := s.keepKubeconfig(); err != nil {
+		return nil, err
+	}
+	if s.clusters, err = newClusters(ctx, s); err != nil {
+		return nil, err
+	}
+	if err := s.serve(listeners); err != nil {
+		return nil, err
+	}
+	if err := s.arm.Restart(ctx); err != nil {
+		return nil, err
+	}
+	if err := s.writeEnv(); err != nil {
+		return nil, err
+	}
+	s.ready.Store(true)
+	return s, nil
+}
+
+// serve starts the servers.
+func (s *Sandbox) serve(listeners map[string]net.Listener) error {
+	var err error
+	s.arm, err = arm.New(arm.Config{
+		Endpoint: s.ARMEndpoint(), Token: s.settings.Token, SubscriptionID: SubscriptionID, File: s.path("arm.json"),
+		Kubernetes: s.clusters, Logf: s.options.Logf, PageSize: s.options.PageSize, OperationTime: s.options.OperationTime,
+	})
+	if err != nil {
+		return err
+	}
+	s.seed = arm.Seed{
+		ResourceGroup: ResourceGroup, Workspace: Workspace, Registry: registryName, LoginServer: s.Registry(),
+		StorageAccount: storageAccount, BlobHost: s.settings.address(portBlob), Container: container,
+	}
+	s.arm.Plant(s.seed)
+	images, err := registry.New(s.path("registry"))
+	if err != nil {
+		return err
+	}
+	if s.blobs, err = blob.New(s.path("blobs"), s.settings.Token); err != nil {
+		return err
+	}
+	if s.git, err = git.New(s.path("git"), s.path("ssh"), &s.traffic, s.options.Logf); err != nil {
+		return err
+	}
+	if err := s.git.Announce(s.settings.address(portGitSSH)); err != nil {
+		return err
+	}
+	s.start(listeners[portARM], s.traffic.Wrap(traffic.ARM, s.arm, arm.Refuse))
+	s.start(listeners[portRegistry], s.traffic.Wrap(traffic.Registry, images, registry.Refuse))
+	s.start(listeners[portBlob], s.traffic.Wrap(traffic.Blob, s.blobs, blob.Refuse))
+	s.start(listeners[portGitHTTP], s.traffic.Wrap(traffic.Git, s.git, git.Refuse))
+	s.ssh = listeners[portGitSSH]
+	s.serving.Go(func() {
+		if err := s.git.ServeSSH(s.ssh); err != nil {
+			s.options.Logf("git over ssh: %v", err)
+		}
+	})
+	admin, err := s.listenAdmin()
+	if err != nil {
+		return err
+	}
+	s.start(admin, s.admin())
+	return nil
+}
+
+func (s *Sandbox) start(listener net.Listener, handler http.Handler) {
+	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	s.servers = append(s.servers, server)
+	s.serving.Go(func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			s.options.Logf("serve %s: %v", listener.Addr(), err)
+		}
+	})
+}
+
+// Close ends the sandbox and everything it started. Its folder stays.
+func (s *Sandbox) Close() {
+	s.close.Do(func() {
+		for _, server := range s.servers {
+			server.Close()
+		}
+		if s.git != nil {
+			s.git.Close()
+		}
+		if s.ssh != nil {
+			s.ssh.Close() // the server may not have come to know it yet
+		}
+		s.serving.Wait()
+		if s.arm != nil {
+			s.arm.Close()
+		}
+		if s.clusters != nil {
+			s.clusters.stop()
+		}
+		s.closeAdmin()
+		if s.unlock != nil {
+			s.unlock()
+		}
+	})
+}
+
+func (s *Sandbox) path(name string) string { return filepath.Join(s.options.Dir, name) }
+
+// ARMEndpoint is the URL of Resource Manager.
+func (s *Sandbox) ARMEndpoint() string { return "http://" + s.settings.address(portARM) }
+
+// Token is what Resource Manager and the blob store want as bearer token.
+func (s *Sandbox) Token() string { return s.settings.Token }
+
+// Registry is host:port of the registry; it speaks plain HTTP and asks for no credentials.
+func (s *Sandbox) Registry() string { return s.settings.address(portRegistry) }
+
+// GitHTTP is the URL under which repository NAME is /NAME.git.
+func (s *Sandbox) GitHTTP() string { return "http://" + s.settings.address(portGitHTTP) }
+
+// GitSSH is the URL under which repository NAME is /NAME.git, for the key in SSHKey.
+func (s *Sandbox) GitSSH() string { return "ssh://git@" + s.settings.address(portGitSSH) }
+
+// SSHKey is the file of the private key that the git server lets in.
+func (s *Sandbox) SSHKey() string { return s.git.ClientKey }
+
+// KnownHosts is the file that names the git server's host key.
+func (s *Sandbox) KnownHosts() string { return s.git.KnownHosts }
+
+// Repository makes an empty bare git repository, unless there is one, and gives its folder.
+func (s *Sandbox) Repository(ctx context.Context, name string) (string, error) {
+	return s.git.Create(ctx, name)
+}
+
+// Requests gives what a service (arm, registry, blob, git; empty or all: any) has seen, oldest first.
+func (s *Sandbox) Requests(service string) []Request { return s.traffic.Entries(service) }
+
+// ClearRequests forgets the requests seen.
+func (s *Sandbox) ClearRequests() { s.traffic.Clear() }
+
+// Fault makes coming requests fail. It gives the fault as it was understood.
+func (s *Sandbox) Fault(fault Fault) (Fault, error) { return s.traffic.AddFault(fault) }
+
+// Faults gives those that still wait for a request.
+func (s *Sandbox) Faults() []Fault { return s.traffic.Faults() }
+
+// ClearFaults takes all faults back; operations that were never to end go on.
+func (s *Sandbox) ClearFaults() {
+	s.traffic.ClearFaults()
+	s.arm.Release()
+}
+
+// Overlay writes merge over an ARM resource as another client with a newer API version would
+// have: keys that the SDK does not know are kept and shown.
+func (s *Sandbox) Overlay(id string, merge map[string]any) error { return s.arm.Overlay(id, merge) }
+
+// RegisterModel puts a file or a folder into the workspace's datastore and registers it.
+func (s *Sandbox) RegisterModel(name, version, path string) error {
+	if err := checkModel(name, version); err != nil {
+		return err
+	}
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	base := filepath.Base(path)
+	if !filepath.IsLocal(base) {
+		return fmt.Errorf("model %s:%s: %s cannot be a model", name, version, path)
+	}
+	under := "models/" + name + "/" + version + "/" + base
+	if err := s.blobs.Import(storageAccount, container, under, path); err != nil {
+		return fmt.Errorf("upload model %s:%s: %w", name, version, err)
+	}
+	s.arm.RegisterModel(s.seed, name, version, under)
+	return nil
+}
