@@ -1,0 +1,291 @@
+package azure
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"net/http"
+	"time"
+
+	"github.com/amlaks/amlaks/reconcile"
+)
+
+// settleEvery is how often a cluster with an operation on it is looked at. AKS allows one
+// GET a second for each cluster in the long run.
+const settleEvery = 2 * time.Second
+
+var createOnly = http.Header{"If-None-Match": {"*"}}
+
+func (d *Driver) applyCluster(ctx context.Context, step reconcile.Step, t target) (map[string]string, error) {
+	switch step.Change.Action {
+	case reconcile.Delete:
+		return nil, d.remove(ctx, t.id, step.Progress)
+	case reconcile.Create:
+		own := step.Resource.Spec.(*clusterSpec)
+		content := maps.Clone(step.Desired)
+		properties := maps.Clone(content["properties"].(body))
+		pools := make([]any, len(own.pools))
+		for i, pool := range own.pools {
+			profile, err := asBody(pool)
+			if err != nil {
+				return nil, err
+			}
+			// A pool under an autoscaler still needs a size to begin with.
+			if profile["count"] == nil {
+				profile["count"] = profile["minCount"]
+			}
+			pools[i] = profile
+		}
+		properties["agentPoolProfiles"] = pools
+		content["properties"] = properties
+		if err := d.create(ctx, step, t.id, content); err != nil {
+			return nil, err
+		}
+	default: // Update, Wait
+		if err := d.update(ctx, step, t.id); err != nil {
+			return nil, err
+		}
+	}
+	kubeconfig, err := d.kubeconfig(ctx, t.id)
+	if err != nil {
+		return nil, err
+	}
+	return map[string]string{OutputID: t.id, OutputKubeconfig: kubeconfig}, nil
+}
+
+func (d *Driver) applyPool(ctx context.Context, step reconcile.Step, t target) error {
+	switch step.Change.Action {
+	case reconcile.Delete:
+		return d.remove(ctx, t.id, step.Progress)
+	case reconcile.Create:
+		// A new cluster brings its pools along.
+		live, err := d.settled(ctx, t.id, step.Progress)
+		if err != nil {
+			return err
+		}
+		if live != nil && len(reconcile.Differences(step.Desired, live, step.Resource.Compare)) == 0 {
+			return nil
+		}
+		content := maps.Clone(step.Desired)
+		if properties := maps.Clone(content["properties"].(body)); properties["count"] == nil {
+			properties["count"] = properties["minCount"]
+			content["properties"] = properties
+		}
+		return d.create(ctx, step, t.id, content)
+	default: // Update, Wait
+		return d.update(ctx, step, t.id)
+	}
+}
+
+// applyAttached writes or removes the one tag that says who uses the cluster.
+func (d *Driver) applyAttached(ctx context.Context, step reconcile.Step, t target) (map[string]string, error) {
+	detach := step.Change.Action == reconcile.Detach
+	err := d.retry(ctx, t.id, step.Progress, func() error {
+		live, err := d.settled(ctx, t.id, step.Progress)
+		switch {
+		case err != nil:
+			return err
+		case live == nil && detach:
+			return nil
+		case live == nil:
+			return gone(t.id)
+		case step.Change.Action == reconcile.Wait:
+			return nil
+		}
+		// A PATCH of an AKS cluster carries all its tags and nothing else, so those that others
+		// write in the meantime are lost unless it is sent under the ETag.
+		tags := body{}
+		if old, ok := live["tags"].(body); ok {
+			maps.Copy(tags, old)
+		}
+		if detach {
+			delete(tags, tagAttached+d.stack.Name)
+		} else {
+			maps.Copy(tags, step.Desired["tags"].(body))
+		}
+		step.Progress("waiting for Azure")
+		return d.arm.write(ctx, http.MethodPatch, t.id, aksVersion, body{"tags": tags}, ifMatch(live))
+	})
+	if err != nil {
+		return nil, explain("tag "+t.id, err)
+	}
+	if detach {
+		return nil, nil
+	}
+	kubeconfig, err := d.kubeconfig(ctx, t.id)
+	return map[string]string{OutputID: t.id, OutputKubeconfig: kubeconfig}, err
+}
+
+// create makes what is not there. If an earlier request of ours did it, and only its answer
+// was lost, the running operation is joined.
+func (d *Driver) create(ctx context.Context, step reconcile.Step, id string, content body) error {
+	there := false
+	err := d.retry(ctx, id, step.Progress, func() error {
+		step.Progress("waiting for Azure")
+		err := d.arm.write(ctx, http.MethodPut, id, aksVersion, content, createOnly)
+		if !isStatus(err, http.StatusConflict, http.StatusPreconditionFailed) {
+			return err
+		}
+		live, readErr := d.settled(ctx, id, step.Progress)
+		if readErr != nil {
+			return readErr
+		}
+		if live == nil {
+			return err // a pool, and another operation runs on its cluster
+		}
+		owner := text(live, "tags", tagStack) + text(live, "properties", "tags", tagStack)
+		if owner != d.stack.Name && (owner != "" || !step.Resource.Adopt) {
+			return &reconcile.Failure{
+				Reason: reconcile.ReasonOwned,
+				Err:    fmt.Errorf("create %s: it appeared in the meantime and belongs to somebody else", id),
+				Hint:   "plan again",
+			}
+		}
+		there = true
+		return nil
+	})
+	switch {
+	case err != nil:
+		return explain("create "+id, err)
+	case there:
+		return d.update(ctx, step, id)
+	}
+	return d.verify(ctx, step, id)
+}
+
+// update overlays what is owned on what is live and sends it back under its ETag. Nothing
+// is sent when nothing differs and the last operation went well.
+func (d *Driver) update(ctx context.Context, step reconcile.Step, id string) error {
+	err := d.retry(ctx, id, step.Progress, func() error {
+		live, err := d.settled(ctx, id, step.Progress)
+		if err != nil {
+			return err
+		}
+		if live == nil {
+			return gone(id)
+		}
+		how, _ := state(text(live, "properties", "provisioningState"))
+		if how == reconcile.Settled && len(reconcile.Differences(step.Desired, live, step.Resource.Compare)) == 0 {
+			return nil
+		}
+		content := overlay(live, step.Desired, step.Resource.Compare, "")
+		// AKS changes a cluster's pools only through themselves once it exists.
+		delete(content["properties"].(body), "agentPoolProfiles")
+		step.Progress("waiting for Azure")
+		return d.arm.write(ctx, http.MethodPut, id, aksVersion, content, ifMatch(live))
+	})
+	if err != nil {
+		return explain("update "+id, err)
+	}
+	return d.verify(ctx, step, id)
+}
+
+func gone(id string) error {
+	return &reconcile.Failure{Reason: reconcile.ReasonStale, Err: fmt.Errorf("%s is gone", id), Hint: "plan again"}
+}
+
+// verify reads back what was written: a service may take a request and keep something else.
+func (d *Driver) verify(ctx context.Context, step reconcile.Step, id string) error {
+	live, err := d.arm.get(ctx, id, aksVersion)
+	if err != nil {
+		return explain("read back "+id, err)
+	}
+	for _, diff := range reconcile.Differences(step.Desired, live, step.Resource.Compare) {
+		step.Progress(fmt.Sprintf("warning: Azure kept %s as %v, not %v", diff.Path, diff.Before, diff.After))
+	}
+	return nil
+}
+
+// remove deletes and waits; what is gone already is fine.
+func (d *Driver) remove(ctx context.Context, id string, progress func(string)) error {
+	err := d.retry(ctx, id, progress, func() error {
+		if live, err := d.settled(ctx, id, progress); err != nil || live == nil {
+			return err
+		}
+		progress("waiting for Azure")
+		return d.arm.write(ctx, http.MethodDelete, id, aksVersion, nil, nil)
+	})
+	if err == nil || isStatus(err, http.StatusNotFound) {
+		return nil
+	}
+	return explain("delete "+id, err)
+}
+
+// retry sends a write again when it ran into another operation, until ctx ends.
+func (d *Driver) retry(ctx context.Context, id string, progress func(string), write func() error) error {
+	for {
+		err := write()
+		if !retryable(err) {
+			return err
+		}
+		progress("waiting for another operation on it to end")
+		if err := pause(ctx, d.settleEvery); err != nil {
+			return fmt.Errorf("wait for another operation on %s: %w", id, err)
+		}
+	}
+}
+
+// settled reads a resource when no operation runs on it; nil if it is not there.
+func (d *Driver) settled(ctx context.Context, id string, progress func(string)) (body, error) {
+	for {
+		live, err := d.arm.get(ctx, id, aksVersion)
+		if err != nil {
+			return nil, explain("read "+id, err)
+		}
+		if live == nil {
+			return nil, nil
+		}
+		running, status := state(text(live, "properties", "provisioningState"))
+		if running != reconcile.InProgress {
+			return live, nil
+		}
+		progress(status)
+		if err := pause(ctx, d.settleEvery); err != nil {
+			return nil, fmt.Errorf("wait for %s: %w", id, err)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-timer.C:
+		return nil
+	}
+}
+
+// ifMatch makes a write count only if nobody has written since live was read. The ETag is at
+// the top of a cluster and among the properties of a pool.
+func ifMatch(live body) http.Header {
+	etag := text(live, "eTag")
+	if etag == "" {
+		etag = text(live, "properties", "eTag")
+	}
+	if etag == "" {
+		return nil
+	}
+	return http.Header{"If-Match": {etag}}
+}
+
+// overlay lays the owned values over the live body; lists are replaced whole. What counts
+// only when a resource is made stays as it is, because AKS refuses to change it.
+func overlay(live, owned body, how map[string]reconcile.Comparator, under string) body {
+	out := maps.Clone(live)
+	for key, value := range owned {
+		path := under + key
+		if how[path] == reconcile.CreateOnly {
+			continue
+		}
+		below, isObject := value.(body)
+		liveBelow, liveIsObject := out[key].(body)
+		if isObject && liveIsObject {
+			out[key] = overlay(liveBelow, below, how, path+".")
+			continue
+		}
+		out[key] = value
+	}
+	return out
+}

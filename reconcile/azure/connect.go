@@ -1,0 +1,155 @@
+// Package azure is the driver for what lives in Azure Resource Manager: the workspace
+// (read), AKS clusters and their node pools (made, changed, attached, deleted).
+//
+// Bodies are sent as JSON overlaid on what is live, over azcore's own pipeline, so that a
+// property that no version of the SDK knows survives an update. Ownership travels in tags
+// inside the create request, so a process killed at any moment leaves nothing nameless.
+package azure
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
+
+	"github.com/amlaks/amlaks/reconcile"
+)
+
+// The variables that point amlaks at another Resource Manager. Both are honoured for
+// loopback addresses alone: a token in the environment must never leave the machine.
+const (
+	EndpointVariable = "AMLAKS_ARM_ENDPOINT"
+	TokenVariable    = "AMLAKS_ARM_TOKEN"
+)
+
+// AKS refills its write budget once a minute per cluster, so a Retry-After of a minute or
+// more is normal; azcore's own default gives up above 60 s.
+const (
+	maxRetries    = 6
+	retryDelay    = 800 * time.Millisecond
+	maxRetryDelay = 5 * time.Minute
+	tryTimeout    = 2 * time.Minute
+)
+
+// Connection is an identity and how to reach Resource Manager with it.
+type Connection struct {
+	Credential azcore.TokenCredential
+	Options    *arm.ClientOptions
+}
+
+// Connect reads the environment (through getenv) and gives the connection. A read-only one
+// refuses every request that could change something.
+func Connect(getenv func(string) string, version string, readOnly bool) (*Connection, error) {
+	options := &arm.ClientOptions{DisableRPRegistration: true}
+	options.Telemetry.ApplicationID = "amlaks/" + version
+	options.Retry = policy.RetryOptions{
+		MaxRetries: maxRetries, RetryDelay: retryDelay, MaxRetryDelay: maxRetryDelay, TryTimeout: tryTimeout,
+		ShouldRetry: shouldRetry,
+	}
+	if readOnly {
+		options.PerCallPolicies = append(options.PerCallPolicies, readOnlyPolicy{})
+	}
+	endpoint := getenv(EndpointVariable)
+	if endpoint == "" {
+		credential, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
+			ClientOptions: options.ClientOptions,
+		})
+		if err != nil {
+			return nil, fmt.Errorf("find an Azure identity: %w", err)
+		}
+		return &Connection{Credential: identity{credential}, Options: options}, nil
+	}
+	u, err := url.Parse(endpoint)
+	if err != nil || !reconcile.IsLoopback(u.Hostname()) {
+		return nil, fmt.Errorf("%s=%s: only a loopback address is honoured", EndpointVariable, endpoint)
+	}
+	options.Cloud = cloud.Configuration{Services: map[cloud.ServiceName]cloud.ServiceConfiguration{
+		cloud.ResourceManager: {Endpoint: strings.TrimSuffix(endpoint, "/"), Audience: endpoint},
+	}}
+	options.InsecureAllowCredentialWithHTTP = true
+	options.PerCallPolicies = append(options.PerCallPolicies, loopbackPolicy{})
+	return &Connection{Credential: staticToken{getenv(TokenVariable), endpoint}, Options: options}, nil
+}
+
+// shouldRetry is azcore's own rule, but for an address at which nobody listens or that does
+// not exist: six tries would take a minute and a half to say so.
+func shouldRetry(response *http.Response, err error) bool {
+	if err != nil {
+		var unknown *net.DNSError
+		return !errors.Is(err, syscall.ECONNREFUSED) && !(errors.As(err, &unknown) && unknown.IsNotFound)
+	}
+	switch response.StatusCode {
+	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
+		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
+		return true
+	}
+	return false
+}
+
+// identity says what to do when nobody can be signed in.
+type identity struct{ azcore.TokenCredential }
+
+func (i identity) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	token, err := i.TokenCredential.GetToken(ctx, options)
+	if err != nil && ctx.Err() == nil {
+		err = &reconcile.Failure{
+			Reason: reconcile.ReasonForbidden,
+			Err:    fmt.Errorf("no Azure identity could sign in: %w", err),
+			Hint:   "az login, or one of the identities above: variables, workload identity, managed identity; AZURE_TOKEN_CREDENTIALS picks one",
+		}
+	}
+	return token, err
+}
+
+// staticToken is the credential of a loopback Resource Manager and of the storage behind it.
+type staticToken struct{ token, audience string }
+
+// storageAudience is asked for by the SDK's storage clients, which loopbackPolicy guards too.
+const storageAudience = "https://storage.azure.com"
+
+// GetToken gives the token to those alone. A registry of Azure, for one, is elsewhere.
+func (t staticToken) GetToken(_ context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
+	for _, scope := range options.Scopes {
+		if scope != t.audience+"/.default" && scope != storageAudience+"/.default" {
+			return azcore.AccessToken{}, fmt.Errorf("no token for %s: that of %s is for loopback addresses alone", scope, TokenVariable)
+		}
+	}
+	return azcore.AccessToken{Token: t.token, ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+// loopbackPolicy refuses the links to other machines that an answer may hold (the next page,
+// the state of an operation): they are followed with the token.
+type loopbackPolicy struct{}
+
+func (loopbackPolicy) Do(request *policy.Request) (*http.Response, error) {
+	if host := request.Raw().URL.Hostname(); !reconcile.IsLoopback(host) {
+		return nil, fmt.Errorf("%s %s refused: %s is honoured for loopback addresses alone", request.Raw().Method, host, EndpointVariable)
+	}
+	return request.Next()
+}
+
+// readOnlyPolicy is promise 1 of the design: what plans cannot write.
+type readOnlyPolicy struct{}
+
+func (readOnlyPolicy) Do(request *policy.Request) (*http.Response, error) {
+	raw := request.Raw()
+	switch {
+	case raw.Method == http.MethodGet, raw.Method == http.MethodHead:
+	case raw.Method == http.MethodPost && strings.HasSuffix(strings.ToLower(raw.URL.Path), "credential"):
+		// Reading a kubeconfig is a POST in ARM, and changes nothing.
+	default:
+		return nil, fmt.Errorf("%s %s refused: this command only reads", raw.Method, raw.URL.Path)
+	}
+	return request.Next()
+}

@@ -1,0 +1,229 @@
+package azure
+
+import (
+	"context"
+	"encoding/base64"
+	"fmt"
+	"strings"
+
+	"github.com/amlaks/amlaks/reconcile"
+)
+
+// Observe implements reconcile.Driver: one GET for the workspace, one list call for all
+// clusters and pools of the subscription, and a GET for each cluster attached from elsewhere.
+func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reconcile.Live, error) {
+	ctx = correlation(ctx, d.run)
+	workspace, err := d.observeWorkspace(ctx)
+	if err != nil {
+		return nil, err
+	}
+	live := []reconcile.Live{workspace}
+	all, err := d.arm.list(ctx, "/subscriptions/"+d.stack.Workspace.SubscriptionID+"/providers/Microsoft.ContainerService/managedClusters", aksVersion)
+	if err != nil {
+		return nil, explain("list AKS clusters", err)
+	}
+	byID := make(map[string]body, len(all))
+	for _, cluster := range all {
+		byID[strings.ToLower(text(cluster, "id"))] = cluster
+	}
+	declared, taken := map[string]bool{}, map[reconcile.Address]bool{}
+	for _, r := range request.Resources {
+		own, ok := r.Spec.(*clusterSpec)
+		if !ok {
+			continue
+		}
+		id := strings.ToLower(own.id)
+		declared[id], taken[r.Address] = true, true
+		cluster := byID[id]
+		if cluster == nil && own.Attach != nil {
+			if cluster, err = d.arm.get(ctx, own.id, aksVersion); err != nil {
+				return nil, explain("read "+own.id, err)
+			}
+			if cluster == nil {
+				return nil, &reconcile.Failure{
+					Reason: reconcile.ReasonNotFound,
+					Err:    fmt.Errorf("%s: there is no AKS cluster %s to attach", r.Address, own.id),
+					Hint:   "check clusters[].attach, and that the identity may read that resource group",
+				}
+			}
+		}
+		if cluster == nil {
+			continue
+		}
+		seen, err := d.liveCluster(ctx, r.Address, cluster, own.Attach != nil)
+		if err != nil {
+			return nil, err
+		}
+		live = append(live, seen...)
+	}
+	for _, cluster := range all { // what has left the file
+		if declared[strings.ToLower(text(cluster, "id"))] {
+			continue
+		}
+		attachedAs := text(cluster, "tags", tagAttached+d.stack.Name)
+		if attachedAs == "" && text(cluster, "tags", tagStack) != d.stack.Name {
+			continue
+		}
+		name := attachedAs
+		if name == "" {
+			name = text(cluster, "name")
+		}
+		address := ClusterAddress(name)
+		if taken[address] { // the file gives the name to another cluster now
+			address = ClusterAddress(resourceGroup(cluster) + "/" + text(cluster, "name"))
+		}
+		taken[address] = true
+		seen, err := d.liveCluster(ctx, address, cluster, attachedAs != "")
+		if err != nil {
+			return nil, err
+		}
+		live = append(live, seen...)
+	}
+	return live, nil
+}
+
+// observeWorkspace reads the workspace and finds out what the file left to it.
+func (d *Driver) observeWorkspace(ctx context.Context) (reconcile.Live, error) {
+	w := d.stack.Workspace
+	id := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.MachineLearningServices/workspaces/%s", w.SubscriptionID, w.ResourceGroup, w.Name)
+	workspace, err := d.arm.get(ctx, id, workspaceVersion)
+	if err != nil {
+		return reconcile.Live{}, explain("read workspace "+w.Name, err)
+	}
+	if workspace == nil {
+		return reconcile.Live{}, &reconcile.Failure{
+			Reason: reconcile.ReasonNotFound,
+			Err:    fmt.Errorf("workspace %s is not in resource group %s of subscription %s", w.Name, w.ResourceGroup, w.SubscriptionID),
+			Hint:   "check workspace in the file, and that the identity may read it",
+		}
+	}
+	outputs := map[string]string{OutputLocation: w.Location, OutputRegistry: w.Registry}
+	if w.Location == "" {
+		outputs[OutputLocation] = text(workspace, "location")
+	}
+	if w.Registry == "" {
+		if outputs[OutputRegistry], err = d.loginServer(ctx, text(workspace, "properties", "containerRegistry")); err != nil {
+			return reconcile.Live{}, err
+		}
+	}
+	return reconcile.Live{Address: WorkspaceAddress(d.stack), Body: workspace, State: reconcile.Settled, Outputs: outputs}, nil
+}
+
+func (d *Driver) loginServer(ctx context.Context, registryID string) (string, error) {
+	missing := &reconcile.Failure{
+		Reason: reconcile.ReasonNotFound,
+		Err:    fmt.Errorf("workspace %s has no container registry of its own", d.stack.Workspace.Name),
+		Hint:   "name one in workspace.registry",
+	}
+	if registryID == "" {
+		return "", missing
+	}
+	registry, err := d.arm.get(ctx, registryID, registryVersion)
+	if err != nil {
+		return "", explain("read registry "+registryID, err)
+	}
+	if server := text(registry, "properties", "loginServer"); server != "" {
+		return server, nil
+	}
+	return "", missing
+}
+
+// liveCluster gives the cluster and, of one that the stack made, its pools.
+func (d *Driver) liveCluster(ctx context.Context, address reconcile.Address, cluster body, attached bool) ([]reconcile.Live, error) {
+	id := text(cluster, "id")
+	l := reconcile.Live{
+		Address: address, Owner: text(cluster, "tags", tagStack), Body: cluster,
+		Handle:  target{clusterID: id, id: id, attached: attached},
+		Version: text(cluster, "eTag"), Attached: attached, Outputs: map[string]string{OutputID: id},
+		Protected: text(cluster, "tags", tagProtect) == "true",
+	}
+	l.State, l.Status = state(text(cluster, "properties", "provisioningState"))
+	if attached {
+		// The tag that is owned is the stack's own, so nobody else can own this resource.
+		l.Owner, l.Protected = d.stack.Name, false
+	}
+	if l.Owner != d.stack.Name {
+		return []reconcile.Live{l}, nil
+	}
+	kubeconfig, err := d.kubeconfig(ctx, id)
+	switch {
+	case err == nil:
+		l.Outputs[OutputKubeconfig] = kubeconfig
+	case l.State == reconcile.Settled:
+		return nil, fmt.Errorf("%s: %w", address, err)
+	default: // it is being made, or was never finished: what is in it is known when it runs
+	}
+	live := []reconcile.Live{l}
+	if attached {
+		return live, nil
+	}
+	profiles, _ := at(cluster, "properties", "agentPoolProfiles").([]any)
+	for _, item := range profiles {
+		profile, _ := item.(body)
+		name := text(profile, "name")
+		pool := reconcile.Live{
+			Address: address + reconcile.Address("/pool/"+name), Owner: text(profile, "tags", tagStack),
+			Body:      body{"properties": profile},
+			Handle:    target{clusterID: id, id: id + "/agentPools/" + name, pool: name},
+			Version:   text(profile, "eTag"),
+			DependsOn: []reconcile.Address{address}, Within: address,
+		}
+		pool.State, pool.Status = state(text(profile, "provisioningState"))
+		live = append(live, pool)
+	}
+	return live, nil
+}
+
+// kubeconfig reads the admin kubeconfig. Like all outputs it stays in the process.
+func (d *Driver) kubeconfig(ctx context.Context, id string) (string, error) {
+	answer, err := d.arm.post(ctx, id+"/listClusterAdminCredential", aksVersion)
+	if err != nil {
+		return "", explain("read the cluster's credentials", err)
+	}
+	list, _ := answer["kubeconfigs"].([]any)
+	for _, item := range list {
+		entry, _ := item.(body)
+		if data, err := base64.StdEncoding.DecodeString(text(entry, "value")); err == nil && len(data) > 0 {
+			return string(data), nil
+		}
+	}
+	return "", fmt.Errorf("AKS gave no kubeconfig for %s", id)
+}
+
+// resourceGroup is a part of a resource's ID: /subscriptions/S/resourceGroups/GROUP/...
+func resourceGroup(b body) string {
+	parts := strings.SplitN(text(b, "id"), "/", 6)
+	if len(parts) < 6 {
+		return ""
+	}
+	return parts[4]
+}
+
+// state reads a provisioningState. It is a free string: all but the three ends are on the way.
+func state(provisioning string) (reconcile.State, string) {
+	switch provisioning {
+	case "Succeeded", "":
+		return reconcile.Settled, ""
+	case "Failed", "Canceled":
+		return reconcile.Unhealthy, "its last operation ended as " + provisioning
+	}
+	return reconcile.InProgress, "an operation is running on it: " + provisioning
+}
+
+// at walks down a body; nil when something on the way is not there.
+func at(b body, path ...string) any {
+	var v any = b
+	for _, key := range path {
+		object, ok := v.(body)
+		if !ok {
+			return nil
+		}
+		v = object[key]
+	}
+	return v
+}
+
+func text(b body, path ...string) string {
+	s, _ := at(b, path...).(string)
+	return s
+}
