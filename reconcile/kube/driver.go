@@ -1,0 +1,126 @@
+// Package kube is the driver for what lives in a cluster: the namespace of a stack, its
+// front end, and for each service a Deployment, a Service and its keys.
+//
+// Everything is written by server-side apply under the field manager "amlaks", and found
+// again by the label amlaks.io/stack. Observation is one LIST for each kind in the stack's
+// namespace; an object whose fields owned by that manager are what would be sent is
+// unchanged, with no further request, and otherwise a dry-run of the apply decides.
+package kube
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	"k8s.io/apimachinery/pkg/util/managedfields"
+	"k8s.io/client-go/applyconfigurations"
+	"k8s.io/client-go/kubernetes/scheme"
+
+	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/spec"
+)
+
+// DriverName is the driver's Name.
+const DriverName = "kube"
+
+// The labels that everything amlaks makes bears.
+const (
+	LabelStack   = "amlaks.io/stack"
+	LabelService = "amlaks.io/service"
+	LabelKeys    = "amlaks.io/keys" // "true" on the Secrets that hold a service's keys
+	labelManaged = "app.kubernetes.io/managed-by"
+	labelName    = "app.kubernetes.io/name"
+)
+
+// Field managers. Keys have their own, so that applying the rest of their Secret never
+// takes them away.
+const (
+	manager     = "amlaks"
+	keysManager = "amlaks-keys"
+)
+
+// OutputAddress is an output of a cluster's front end Service: where it is reached,
+// http://HOST[:PORT].
+const OutputAddress = "address"
+
+// Wiring says under which outputs other drivers give what this one needs.
+type Wiring struct {
+	Kubeconfig    func(cluster string) reconcile.Ref
+	Image         func(service, version string) reconcile.Ref
+	FrontEndImage reconcile.Ref
+}
+
+// Driver is the reconcile.Driver of this package.
+type Driver struct {
+	stack    *spec.Stack
+	wiring   Wiring
+	readOnly bool
+	getenv   func(string) string
+	types    managedfields.TypeConverter
+
+	mu      sync.Mutex
+	clients map[string]*client // by kubeconfig
+}
+
+// New makes the driver of one run over one stack. A read-only one refuses every request
+// that could change something. Secrets that the file refers to are read through getenv.
+func New(stack *spec.Stack, wiring Wiring, getenv func(string) string, readOnly bool) *Driver {
+	return &Driver{
+		stack: stack, wiring: wiring, readOnly: readOnly, getenv: getenv, clients: map[string]*client{},
+		types: applyconfigurations.NewTypeConverter(scheme.Scheme),
+	}
+}
+
+// Name implements reconcile.Driver.
+func (d *Driver) Name() string { return DriverName }
+
+// Namespace is where a stack's objects live in its clusters.
+func Namespace(stack string) string { return "amlaks-" + stack }
+
+// Address is that of an object in a cluster.
+func Address(cluster, kind, name string) reconcile.Address {
+	return reconcile.Address(fmt.Sprintf("kube/%s/%s/%s", cluster, kind, name))
+}
+
+// client gives the one client of a cluster for the whole run.
+func (d *Driver) client(kubeconfig string) (*client, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if c := d.clients[kubeconfig]; c != nil {
+		return c, nil
+	}
+	c, err := newClient(kubeconfig, d.readOnly)
+	if err != nil {
+		return nil, err
+	}
+	d.clients[kubeconfig] = c
+	return c, nil
+}
+
+// Apply implements reconcile.Driver.
+func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]string, error) {
+	if step.Live != nil && step.Resource == nil || step.Change.Action == reconcile.Delete {
+		return nil, d.remove(ctx, step)
+	}
+	o := step.Resource.Spec.(object)
+	kubeconfig := step.Inputs[inputKubeconfig]
+	if kubeconfig == "" {
+		return nil, fmt.Errorf("the cluster %s gave no kubeconfig", o.cluster)
+	}
+	c, err := d.client(kubeconfig)
+	if err != nil {
+		return nil, err
+	}
+	if step.Change.Action != reconcile.Wait {
+		if err := d.write(ctx, c, o, step); err != nil {
+			return nil, err
+		}
+	}
+	switch {
+	case o.kind == kindDeployment:
+		return nil, c.waitRollout(ctx, o.namespace, o.name, step.Progress)
+	case o.kind == kindService && o.frontEnd:
+		return c.waitAddress(ctx, o, step.Progress)
+	}
+	return nil, nil
+}

@@ -1,0 +1,141 @@
+package kube
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+
+	"github.com/amlaks/amlaks/reconcile"
+)
+
+// pollEvery is how often something that is waited for is looked at.
+const pollEvery = 500 * time.Millisecond
+
+// write applies the object as the file has it, if it is the stack's or nobody's.
+func (d *Driver) write(ctx context.Context, c *client, o object, step reconcile.Step) error {
+	live, err := c.objects(o.kind, o.namespace).Get(ctx, o.name, metav1.GetOptions{})
+	switch {
+	case apierrors.IsNotFound(err):
+	case err != nil:
+		return explain("read "+string(o.address()), err)
+	case live.GetLabels()[LabelStack] != d.stack.Name && !(o.kind == kindNamespace && live.GetLabels()[LabelStack] == ""):
+		return &reconcile.Failure{
+			Reason: reconcile.ReasonOwned,
+			Err:    fmt.Errorf("%s %s/%s exists and is not the stack's", o.kind, o.namespace, o.name),
+			Hint:   "remove it, or label it " + LabelStack + "=" + d.stack.Name + " to hand it over",
+		}
+	}
+	result, err := c.apply(ctx, o, &unstructured.Unstructured{Object: step.Desired}, metav1.ApplyOptions{FieldManager: manager, Force: true})
+	if err != nil {
+		return explain("apply", err)
+	}
+	if o.keys && !hasKeys(result) {
+		return c.generateKeys(ctx, result)
+	}
+	return nil
+}
+
+func (c *client) apply(ctx context.Context, o object, want *unstructured.Unstructured, options metav1.ApplyOptions) (*unstructured.Unstructured, error) {
+	return c.objects(o.kind, o.namespace).Apply(ctx, o.name, plainNumbers(want), options)
+}
+
+// remove deletes the object that was observed, and no other of the same name, and waits
+// until it and what depends on it are gone.
+func (d *Driver) remove(ctx context.Context, step reconcile.Step) error {
+	h, ok := step.Live.Handle.(handle)
+	if !ok {
+		return fmt.Errorf("%s was not observed", step.Change.Address)
+	}
+	foreground := metav1.DeletePropagationForeground
+	objects := h.client.objects(h.kind, h.namespace)
+	err := objects.Delete(ctx, h.name, metav1.DeleteOptions{
+		Preconditions: &metav1.Preconditions{UID: &h.uid}, PropagationPolicy: &foreground,
+	})
+	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
+		return nil // gone, or another one by now
+	}
+	if err != nil {
+		return explain("delete", err)
+	}
+	said := false
+	return poll(ctx, func() (bool, error) {
+		live, err := objects.Get(ctx, h.name, metav1.GetOptions{})
+		if apierrors.IsNotFound(err) || err == nil && live.GetUID() != h.uid {
+			return true, nil
+		}
+		if !said {
+			step.Progress("waiting until it is gone")
+			said = true
+		}
+		return false, passing(explain("read", err))
+	})
+}
+
+// waitAddress waits until the front end's Service is reached from outside.
+func (c *client) waitAddress(ctx context.Context, o object, progress func(string)) (map[string]string, error) {
+	var address string
+	said := false
+	err := poll(ctx, func() (bool, error) {
+		service, err := c.objects(kindService, o.namespace).Get(ctx, o.name, metav1.GetOptions{})
+		if err != nil {
+			return false, passing(explain("read", err))
+		}
+		address = frontEndAddress(service, o.port)
+		if address == "" && isLoadBalancer(service) {
+			if !said {
+				progress("waiting for the load balancer's address")
+				said = true
+			}
+			return false, nil
+		}
+		return true, nil
+	})
+	if err != nil {
+		return nil, &reconcile.Failure{
+			Reason: reconcile.ReasonNotHealthy,
+			Err:    fmt.Errorf("the load balancer got no address: %w%s", err, c.lastEvent(ctx, o.namespace, "Service", o.name)),
+			Hint:   "kubectl describe service " + o.name + " -n " + o.namespace,
+		}
+	}
+	if address == "" {
+		return nil, nil
+	}
+	return map[string]string{OutputAddress: address}, nil
+}
+
+// passing swallows an error that may pass by itself while something is waited for: the
+// API server restarting, or a moment of too many requests.
+func passing(err error) error {
+	switch reconcile.ReasonOf(err) {
+	case reconcile.ReasonUnavailable, reconcile.ReasonThrottled:
+		return nil
+	}
+	return err
+}
+
+// poll calls done until it is, or fails, or ctx ends.
+func poll(ctx context.Context, done func() (bool, error)) error {
+	ticker := time.NewTicker(pollEvery)
+	defer ticker.Stop()
+	for {
+		ok, err := done()
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-ticker.C:
+		}
+	}
+}
+
+var errNoKeys = errors.New("the service has no keys yet")
