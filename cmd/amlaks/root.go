@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/spec"
+)
+
+// version is set by the linker; a build from a checkout says so.
+var version = "0.1.0-dev"
+
+// stdio is the world outside: facts go to out, progress and diagnostics to err.
+type stdio struct {
+	in     io.Reader
+	out    io.Writer
+	err    io.Writer
+	getenv func(string) string
+	isTTY  bool // a person answers at in
+}
+
+func standardIO() stdio {
+	return stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv,
+		isTTY: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))}
+}
+
+// app is one invocation: the flags that mean the same everywhere, and where to write.
+type app struct {
+	stdio
+	file        string
+	output      string
+	frontEnd    string
+	timeout     time.Duration
+	parallelism int
+	// finish is the context of work that the first Ctrl-C lets finish; the second ends it.
+	finish context.Context
+}
+
+// run is the whole command; it gives the exit code.
+func run(args []string, io stdio) int {
+	ctx, finish, stop := interruptible()
+	defer stop()
+	a := &app{stdio: io, finish: finish}
+	root := a.root()
+	root.SetArgs(args)
+	root.SetIn(io.in)
+	root.SetOut(io.out)
+	root.SetErr(io.err)
+	err := root.ExecuteContext(ctx)
+	a.report(err)
+	return exitCode(err)
+}
+
+// interruptible gives a context that the first Ctrl-C ends, and one that the second does.
+func interruptible() (first, second context.Context, stop func()) {
+	first, cancelFirst := context.WithCancelCause(context.Background())
+	second, cancelSecond := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		for _, cancel := range []context.CancelCauseFunc{cancelFirst, cancelSecond} {
+			if _, ok := <-signals; ok {
+				cancel(errInterrupted)
+			}
+		}
+	}()
+	return first, second, func() {
+		signal.Stop(signals)
+		close(signals)
+		cancelFirst(nil)
+		cancelSecond(nil)
+	}
+}
+
+func (a *app) root() *cobra.Command {
+	root := &cobra.Command{
+		Use:   "amlaks",
+		Short: "Run Azure ML models on AKS from one committed file",
+		Long: `amlaks makes AKS clusters, builds scoring images without Docker and runs models as
+scoring services, all from amlaks.yaml: plan shows what would change, apply does it,
+and the daemon keeps the world equal to the file in git.
+
+Exit codes: 0 done or nothing to do, 1 error, 2 changes pending (diff, plan
+--detailed-exitcode), 4 applied in part, 5 refused, 6 not healthy in time,
+7 invalid file, 130 interrupted.`,
+		Version:       version,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+	}
+	flags := root.PersistentFlags()
+	flags.StringVarP(&a.file, "file", "f", "amlaks.yaml", "the stack's file")
+	flags.StringVarP(&a.output, "output", "o", "text", "text or json")
+	flags.StringVar(&a.frontEnd, "front-end", "", "the amlaks-fe binary to put into clusters (default: the one beside amlaks)")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+		if a.output != "text" && a.output != "json" {
+			return usageError{fmt.Errorf("-o %s: it is text or json", a.output)}
+		}
+		return nil
+	}
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.AddCommand(a.initCommand(), a.validateCommand(), a.planCommand(), a.diffCommand(), a.applyCommand(), a.destroyCommand(),
+		a.statusCommand(), a.scoreCommand(), a.keysCommand(), a.tokenCommand(), a.logsCommand(), a.daemonCommand(),
+		a.schemaCommand(), a.versionCommand())
+	return root
+}
+
+// applyFlags are those of the verbs that change something.
+func (a *app) applyFlags(cmd *cobra.Command) {
+	cmd.Flags().DurationVar(&a.timeout, "timeout", reconcile.DefaultTimeout, "bound on each change, its waiting included")
+	cmd.Flags().IntVar(&a.parallelism, "parallelism", reconcile.DefaultParallelism, "how many changes run at a time")
+}
+
+var errInterrupted = errors.New("interrupted")
+
+// usageError is a call whose words are off.
+type usageError struct{ error }
+
+// exitError is an end with a code of its own and, maybe, nothing more to say.
+type exitError struct {
+	code int
+	err  error // nil: everything has been said
+}
+
+func (e exitError) Error() string {
+	if e.err == nil {
+		return fmt.Sprintf("exit code %d", e.code)
+	}
+	return e.err.Error()
+}
+
+func (e exitError) Unwrap() error { return e.err }
+
+// The exit codes. They are stable; any other that is not 0 means failure.
+const (
+	exitOK          = 0
+	exitError1      = 1
+	exitPending     = 2
+	exitPartial     = 4
+	exitRefused     = 5
+	exitNotHealthy  = 6
+	exitInvalid     = 7
+	exitInterrupted = 130
+)
+
+// exitCode is the one place where an error becomes a code.
+func exitCode(err error) int {
+	var own exitError
+	var diagnostics spec.Diagnostics
+	switch {
+	case err == nil:
+		return exitOK
+	case errors.As(err, &own):
+		return own.code
+	case errors.As(err, &diagnostics):
+		return exitInvalid
+	case errors.Is(err, errInterrupted):
+		return exitInterrupted
+	}
+	switch reconcile.ReasonOf(err) {
+	case reconcile.ReasonOwned, reconcile.ReasonProtected, reconcile.ReasonImmutable:
+		return exitRefused
+	case reconcile.ReasonInterrupted:
+		return exitInterrupted
+	}
+	return exitError1
+}
+
+// report prints what ended the command, and the hint if there is one.
+func (a *app) report(err error) {
+	var own exitError
+	if err == nil || errors.As(err, &own) && own.err == nil {
+		return
+	}
+	var diagnostics spec.Diagnostics
+	if errors.As(err, &diagnostics) {
+		return // validate has printed them
+	}
+	fmt.Fprintf(a.err, "amlaks: %v\n", err)
+	if hint := reconcile.HintOf(err); hint != "" {
+		fmt.Fprintf(a.err, "  hint: %s\n", hint)
+	}
+	if usage := (usageError{}); errors.As(err, &usage) {
+		fmt.Fprintln(a.err, "  hint: amlaks --help shows the verbs, amlaks VERB --help its flags and an example")
+	}
+}

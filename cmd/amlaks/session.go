@@ -1,0 +1,156 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+
+	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/reconcile/azure"
+	"github.com/amlaks/amlaks/reconcile/image"
+	"github.com/amlaks/amlaks/reconcile/kube"
+	"github.com/amlaks/amlaks/reconcile/model"
+	"github.com/amlaks/amlaks/spec"
+)
+
+// load reads the file and prints every diagnostic; an invalid one is an error.
+func (a *app) load(file string) (*spec.Stack, error) {
+	stack, diagnostics := spec.Load(file)
+	if err := diagnostics.Format(a.err); err != nil {
+		return nil, err
+	}
+	if stack == nil {
+		return nil, diagnostics
+	}
+	return stack, nil
+}
+
+// session is one stack with the drivers that reach its world.
+type session struct {
+	stack     *spec.Stack
+	azure     *azure.Driver
+	drivers   []reconcile.Driver
+	resources []reconcile.Resource
+}
+
+// open wires the drivers together: what one needs of another is said here, and nowhere else.
+func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
+	connection, err := azure.Connect(a.getenv, version, readOnly)
+	if err != nil {
+		return nil, err
+	}
+	azureDriver, err := azure.New(connection, stack)
+	if err != nil {
+		return nil, err
+	}
+	models, err := model.New(connection.Credential, connection.Options, model.Options{
+		SubscriptionID: stack.Workspace.SubscriptionID, ResourceGroup: stack.Workspace.ResourceGroup, Workspace: stack.Workspace.Name,
+	})
+	if err != nil {
+		return nil, err
+	}
+	frontEnd, err := a.frontEndBinary()
+	if err != nil {
+		return nil, err
+	}
+	imageDriver := image.New(image.Options{
+		Models: models, FrontEndBinary: frontEnd, Keychain: image.ACRKeychain(connection.Credential), ReadOnly: readOnly,
+		Registry: reconcile.Ref{Address: azure.WorkspaceAddress(stack), Output: azure.OutputRegistry},
+	})
+	kubeDriver := kube.New(stack, kube.Wiring{
+		Kubeconfig: func(cluster string) reconcile.Ref {
+			return reconcile.Ref{Address: azure.ClusterAddress(cluster), Output: azure.OutputKubeconfig}
+		},
+		Image: func(service, version string) reconcile.Ref {
+			return reconcile.Ref{Address: image.Address(service, version), Output: image.OutputRef}
+		},
+		FrontEndImage: reconcile.Ref{Address: image.FrontEndAddress, Output: image.OutputRef},
+	}, a.getenv, readOnly)
+	s := &session{stack: stack, azure: azureDriver, drivers: []reconcile.Driver{azureDriver, imageDriver, kubeDriver}}
+	for _, render := range []func() ([]reconcile.Resource, error){
+		azureDriver.Resources,
+		func() ([]reconcile.Resource, error) { return imageDriver.Resources(stack), nil },
+		kubeDriver.Resources,
+	} {
+		resources, err := render()
+		if err != nil {
+			return nil, err
+		}
+		s.resources = append(s.resources, resources...)
+	}
+	return s, nil
+}
+
+// plan observes the world and compares.
+func (s *session) plan(ctx context.Context, o reconcile.Options) (*reconcile.Plan, *reconcile.World, error) {
+	world, err := reconcile.Observe(ctx, s.drivers, s.stack.Name, s.resources)
+	if err != nil {
+		return nil, nil, err
+	}
+	plan, err := reconcile.NewPlan(s.stack.Name, s.resources, world, o)
+	return plan, world, err
+}
+
+// frontEndBinary is the amlaks-fe that is put into clusters.
+func (a *app) frontEndBinary() (string, error) {
+	path := a.frontEnd
+	if path == "" {
+		self, err := os.Executable()
+		if err != nil {
+			return "", err
+		}
+		path = filepath.Join(filepath.Dir(self), "amlaks-fe")
+	}
+	if _, err := os.Stat(path); err != nil {
+		return "", &reconcile.Failure{
+			Reason: reconcile.ReasonNotFound,
+			Err:    fmt.Errorf("the front end's binary is not at %s", path),
+			Hint:   "make build puts amlaks-fe beside amlaks; --front-end names another place",
+		}
+	}
+	return path, nil
+}
+
+// service gives a service of the stack, and its cluster opened.
+func (a *app) service(ctx context.Context, name string, readOnly bool) (*spec.Service, *kube.Cluster, error) {
+	stack, err := a.load(a.file)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i := range stack.Services {
+		s := &stack.Services[i]
+		if s.Name != name {
+			continue
+		}
+		connection, err := azure.Connect(a.getenv, version, readOnly)
+		if err != nil {
+			return nil, nil, err
+		}
+		driver, err := azure.New(connection, stack)
+		if err != nil {
+			return nil, nil, err
+		}
+		kubeconfig, err := driver.Kubeconfig(ctx, s.Cluster)
+		if err != nil {
+			return nil, nil, err
+		}
+		cluster, err := kube.Open(kubeconfig, stack.Name, readOnly)
+		return s, cluster, err
+	}
+	return nil, nil, usageError{fmt.Errorf("%s has no service %q", a.file, name)}
+}
+
+var errNoAddress = errors.New("the front end has no address that can be reached from here")
+
+// scoringURI is a service's URL below the front end's address.
+func scoringURI(address, service string) string {
+	return address + "/api/v1/service/" + service + "/score"
+}
+
+// httpClient is for scoring; it does not follow redirects, because a key must not travel on.
+func httpClient() *http.Client {
+	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+}
