@@ -31,13 +31,16 @@ type client struct {
 	typed   kubernetes.Interface
 }
 
-func newClient(kubeconfig string, readOnly bool) (*client, error) {
+func newClient(kubeconfig string, readOnly bool, wrap func(http.RoundTripper) http.RoundTripper) (*client, error) {
 	config, err := clientcmd.RESTConfigFromKubeConfig([]byte(kubeconfig))
 	if err != nil {
 		return nil, errors.New("read the cluster's kubeconfig: it is not one") // the cause may quote it
 	}
 	config.QPS, config.Burst, config.Timeout = clientQPS, clientBurst, requestTimeout
 	config.UserAgent = "amlaks"
+	if wrap != nil {
+		config.Wrap(wrap)
+	}
 	if readOnly {
 		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return readOnlyTransport{next} })
 	}

@@ -10,6 +10,7 @@ package kube
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"sync"
 
 	"k8s.io/apimachinery/pkg/util/managedfields"
@@ -57,6 +58,8 @@ type Driver struct {
 	readOnly bool
 	getenv   func(string) string
 	types    managedfields.TypeConverter
+	// wrap, if not nil, sees every request: tests count them.
+	wrap func(http.RoundTripper) http.RoundTripper
 
 	mu      sync.Mutex
 	clients map[string]*client // by kubeconfig
@@ -89,7 +92,7 @@ func (d *Driver) client(kubeconfig string) (*client, error) {
 	if c := d.clients[kubeconfig]; c != nil {
 		return c, nil
 	}
-	c, err := newClient(kubeconfig, d.readOnly)
+	c, err := newClient(kubeconfig, d.readOnly, d.wrap)
 	if err != nil {
 		return nil, err
 	}

@@ -82,7 +82,7 @@ type Cluster struct {
 
 // Open reaches a cluster by its kubeconfig.
 func Open(kubeconfig, stack string, readOnly bool) (*Cluster, error) {
-	c, err := newClient(kubeconfig, readOnly)
+	c, err := newClient(kubeconfig, readOnly, nil)
 	if err != nil {
 		return nil, err
 	}
