@@ -23,7 +23,12 @@ func (a *app) applyCommand() *cobra.Command {
 		Short: "Make the world equal to the file",
 		Long: `apply plans, asks, and carries the plan out: what depends on nothing first, independent
 branches side by side. It waits until every replica answers. Killed at any moment, run it
-again: it joins what is still going on.`,
+again: it joins what is still going on. The first Ctrl-C starts nothing more and lets
+finish what runs; the second ends it.
+
+With -o json, stdout has one object a line: {"type": "event", "address", "action",
+"phase", "message", "elapsedNs"} as things happen, and at the end {"type": "result",
+"done", "failed", "skipped", "refused", "scoringUris", "exitCode"}.`,
 		Example: `  amlaks apply
   amlaks apply --yes --prune --timeout 45m`,
 		Args: cobra.NoArgs,
