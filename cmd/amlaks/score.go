@@ -58,14 +58,7 @@ func (a *app) score(ctx context.Context, name, data, deployment string, anonymou
 	if err != nil {
 		return err
 	}
-	stack, _ := spec.Load(a.file)
-	port := 0
-	for _, c := range stack.Clusters {
-		if c.Name == service.Cluster {
-			port = c.FrontEnd.Port
-		}
-	}
-	address, err := cluster.FrontEndAddress(ctx, port)
+	address, err := cluster.FrontEndAddress(ctx)
 	if err != nil {
 		return err
 	}

@@ -96,7 +96,7 @@ func clusterStatus(ctx context.Context, driver *azure.Driver, stack *spec.Stack,
 		if opened, err = kube.Open(kubeconfig, stack.Name, true); err != nil {
 			return nil, err
 		}
-		if address, err = opened.FrontEndAddress(ctx, cluster.FrontEnd.Port); err != nil {
+		if address, err = opened.FrontEndAddress(ctx); err != nil {
 			return nil, err
 		}
 	}

@@ -119,7 +119,7 @@ func (r *renderer) frontEndService(labels map[string]string) {
 			}
 		}
 	}
-	r.add(object{kind: kindService, namespace: r.namespace, name: FrontEnd, frontEnd: true, port: r.cluster.FrontEnd.Port}, configuration, what)
+	r.add(object{kind: kindService, namespace: r.namespace, name: FrontEnd, frontEnd: true}, configuration, what)
 }
 
 // routes is the table by which the front end knows the cluster's services.
@@ -171,7 +171,13 @@ func isLoadBalancer(service *unstructured.Unstructured) bool {
 }
 
 // frontEndAddress is where the Service is reached from outside; empty if nowhere yet.
-func frontEndAddress(service *unstructured.Unstructured, port int) string {
+func frontEndAddress(service *unstructured.Unstructured) string {
+	port := int64(0)
+	ports, _, _ := unstructured.NestedSlice(service.Object, "spec", "ports")
+	for _, item := range ports {
+		entry, _ := item.(map[string]any)
+		port, _ = entry["port"].(int64)
+	}
 	ingress, _, _ := unstructured.NestedSlice(service.Object, "status", "loadBalancer", "ingress")
 	for _, item := range ingress {
 		entry, _ := item.(map[string]any)
@@ -180,7 +186,7 @@ func frontEndAddress(service *unstructured.Unstructured, port int) string {
 				if port == 80 {
 					return "http://" + host
 				}
-				return "http://" + host + ":" + strconv.Itoa(port)
+				return "http://" + host + ":" + strconv.FormatInt(port, 10)
 			}
 		}
 	}

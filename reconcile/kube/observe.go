@@ -166,7 +166,7 @@ func (d *Driver) live(c *client, o object, item *unstructured.Unstructured) *rec
 	case o.kind == kindDeployment:
 		l.State, l.Status = rolloutState(item)
 	case o.kind == kindService && o.frontEnd:
-		if address := frontEndAddress(item, o.port); address != "" {
+		if address := frontEndAddress(item); address != "" {
 			l.Outputs = map[string]string{OutputAddress: address}
 		} else if isLoadBalancer(item) {
 			l.State, l.Status = reconcile.InProgress, "it has no address yet"

@@ -21,7 +21,6 @@ type object struct {
 	keys     bool // a Secret whose keys are generated once and kept
 	values   bool // a Secret whose values the file refers to: compared, never shown
 	frontEnd bool // belongs to the front end
-	port     int  // of the front end's Service
 }
 
 func (o object) address() reconcile.Address { return Address(o.cluster, string(o.kind), o.name) }

@@ -82,7 +82,7 @@ func (c *Cluster) Status(ctx context.Context, s spec.Service) ([]VersionStatus, 
 }
 
 // FrontEndAddress is where the cluster's front end is reached; empty while it has no address.
-func (c *Cluster) FrontEndAddress(ctx context.Context, port int) (string, error) {
+func (c *Cluster) FrontEndAddress(ctx context.Context) (string, error) {
 	service, err := c.client.objects(kindService, c.namespace).Get(ctx, FrontEnd, metav1.GetOptions{})
 	if apierrors.IsNotFound(err) {
 		return "", nil
@@ -90,5 +90,5 @@ func (c *Cluster) FrontEndAddress(ctx context.Context, port int) (string, error)
 	if err != nil {
 		return "", explain("read the front end's address", err)
 	}
-	return frontEndAddress(service, port), nil
+	return frontEndAddress(service), nil
 }

@@ -85,7 +85,7 @@ func (c *client) waitAddress(ctx context.Context, o object, progress func(string
 		if err != nil {
 			return false, passing(explain("read", err))
 		}
-		address = frontEndAddress(service, o.port)
+		address = frontEndAddress(service)
 		if address == "" && isLoadBalancer(service) {
 			if !said {
 				progress("waiting for the load balancer's address")
