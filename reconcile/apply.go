@@ -7,6 +7,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -18,6 +19,9 @@ type ApplyOptions struct {
 	Timeout time.Duration
 	// Drain, when closed, starts nothing more and lets finish what runs.
 	Drain <-chan struct{}
+	// Exact reads each resource again right before it is changed, and refuses what is no
+	// longer the change that was planned.
+	Exact bool
 	// Emit gets every event, one at a time.
 	Emit func(Event)
 	// Now is the clock of the events; nil means time.Now.
@@ -37,6 +41,8 @@ type Outcome struct {
 	Change Change
 	Phase  Phase // Done, Failed, Skipped or Refused
 	Err    error // of a change that is not Done
+	// Now is, of a change refused as stale, what it would be by now; nil if nothing is left to do.
+	Now *Change
 }
 
 // Result is how a plan ended.
@@ -153,6 +159,10 @@ func (w *walk) run(ctx context.Context, i int) {
 		w.end(i, Refused, 0, &Failure{Reason: c.Reason, Err: errors.New(c.Why)})
 		return
 	}
+	if c.now != nil {
+		w.stale(i, c.now)
+		return
+	}
 	select {
 	case w.slots <- struct{}{}:
 		defer func() { <-w.slots }()
@@ -164,7 +174,11 @@ func (w *walk) run(ctx context.Context, i int) {
 	}
 	started := w.options.Now()
 	w.emit(Event{Address: c.Address, Action: c.Action, Phase: Started})
-	outputs, err := w.step(ctx, c, started)
+	outputs, err := w.step(ctx, &c, started)
+	if c.now != nil {
+		w.stale(i, c.now)
+		return
+	}
 	elapsed := w.options.Now().Sub(started)
 	if err != nil {
 		w.end(i, Failed, elapsed, err)
@@ -178,7 +192,9 @@ func (w *walk) run(ctx context.Context, i int) {
 	w.end(i, Done, elapsed, nil)
 }
 
-func (w *walk) step(ctx context.Context, c Change, started time.Time) (map[string]string, error) {
+// step carries c out. If its resource is no longer what c was planned upon, it leaves
+// everything as it is and c.now says what would have to be done instead.
+func (w *walk) step(ctx context.Context, c *Change, started time.Time) (map[string]string, error) {
 	driver := w.drivers[c.Driver]
 	if driver == nil {
 		return nil, fmt.Errorf("no driver %q", c.Driver)
@@ -189,9 +205,30 @@ func (w *walk) step(ctx context.Context, c Change, started time.Time) (map[strin
 		Hint:   "it may still be going on: run apply again to join it, or raise --timeout",
 	})
 	defer cancel()
-	step := Step{Stack: w.plan.Stack, Change: c, Live: c.live, Resource: c.resource, Progress: func(message string) {
+	var doing atomic.Pointer[string]
+	progress := func(message string) {
+		doing.Store(&message)
 		w.emit(Event{Address: c.Address, Action: c.Action, Phase: Progress, Message: message, Elapsed: w.options.Now().Sub(started)})
-	}}
+	}
+	outputs, err := w.carryOut(ctx, driver, c, progress)
+	if err == nil || ctx.Err() == nil {
+		return outputs, err
+	}
+	switch cause := context.Cause(ctx); {
+	case ReasonOf(cause) == ReasonInterrupted:
+		interrupted := &Failure{Reason: ReasonInterrupted, Err: cause, Hint: "what was begun goes on by itself: run apply again to join it"}
+		if last := doing.Load(); last != nil {
+			interrupted.Err = fmt.Errorf("%w while: %s", cause, *last)
+		}
+		err = interrupted
+	case ReasonOf(err) == "":
+		err = fmt.Errorf("%w: %w", cause, err)
+	}
+	return outputs, err
+}
+
+func (w *walk) carryOut(ctx context.Context, driver Driver, c *Change, progress func(string)) (map[string]string, error) {
+	step := Step{Stack: w.plan.Stack, Change: *c, Live: c.live, Resource: c.resource, Progress: progress}
 	w.mu.Lock()
 	step.Outputs = maps.Clone(w.outputs)
 	w.mu.Unlock()
@@ -199,11 +236,14 @@ func (w *walk) step(ctx context.Context, c Change, started time.Time) (map[strin
 		step.Desired = resolveBody(c.resource.Desired, step.Outputs)
 		step.Inputs = resolveInputs(c.resource.Inputs, step.Outputs)
 	}
-	outputs, err := driver.Apply(ctx, step)
-	if err != nil && ctx.Err() != nil && ReasonOf(err) == "" {
-		err = fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	if w.options.Exact {
+		proceed, outputs, err := w.reread(ctx, driver, c, step)
+		if err != nil || !proceed {
+			return outputs, err
+		}
+		step.Change, step.Live = *c, c.live
 	}
-	return outputs, err
+	return driver.Apply(ctx, step)
 }
 
 // stopping tells whether nothing more may be started.
@@ -233,10 +273,22 @@ func (w *walk) failedBefore(i int) Address {
 	return ""
 }
 
+// stale ends a change that is no longer what was planned.
+func (w *walk) stale(i int, now *Change) {
+	w.mu.Lock()
+	w.outcomes[i].Now = now
+	w.mu.Unlock()
+	w.end(i, Refused, 0, &Failure{
+		Reason: ReasonStale,
+		Err:    errors.New("the world or the file has changed since this was planned"),
+		Hint:   "plan again, and look at what has changed",
+	})
+}
+
 func (w *walk) end(i int, phase Phase, elapsed time.Duration, err error) {
 	c := w.plan.Changes[i]
 	w.mu.Lock()
-	w.outcomes[i] = Outcome{Change: c, Phase: phase, Err: err}
+	w.outcomes[i] = Outcome{Change: c, Phase: phase, Err: err, Now: w.outcomes[i].Now}
 	w.mu.Unlock()
 	if !c.Action.Pending() && phase == Done && c.Action != Wait {
 		return

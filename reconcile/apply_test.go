@@ -27,6 +27,8 @@ func (w *world) Name() string { return "world" }
 
 func (w *world) Observe(context.Context, Request) ([]Live, error) { return nil, nil }
 
+func (w *world) Read(context.Context, Step) (*Live, error) { return nil, nil }
+
 func (w *world) Apply(ctx context.Context, s Step) (map[string]string, error) {
 	w.mu.Lock()
 	w.running++

@@ -22,7 +22,10 @@ const (
 	ReasonProtected        Reason = "Protected"
 	ReasonImmutable        Reason = "Immutable"
 	ReasonInterrupted      Reason = "Interrupted"
-	ReasonStale            Reason = "Stale" // changed since it was observed
+	ReasonStale            Reason = "Stale"       // changed since it was observed
+	ReasonInvalidPlan      Reason = "InvalidPlan" // a saved plan that cannot be used
+	ReasonTooManyDeletes   Reason = "TooManyDeletes"
+	ReasonLocked           Reason = "Locked" // another run works on the stack
 	ReasonDependencyFailed Reason = "DependencyFailed"
 )
 

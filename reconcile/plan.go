@@ -46,32 +46,52 @@ type Change struct {
 	Why       string      `json:"why,omitempty"`    // for people
 	Diff      []FieldDiff `json:"diff,omitempty"`
 	DependsOn []Address   `json:"dependsOn,omitempty"`
+	// Precondition is what was there when the change was planned.
+	Precondition Precondition `json:"precondition"`
+	// Digest tells one decision from another: the same world and the same file give the same
+	// one. Summary, Why and DependsOn do not count.
+	Digest string `json:"digest"`
 
 	resource *Resource
 	live     *Live
+	now      *Change // what it would be by now, if that is not what it was planned to be
 }
 
-// PlanFormat is the version of the plan's JSON form.
+// Precondition is what a change was planned upon.
+type Precondition struct {
+	Exists bool   `json:"exists"`
+	Owner  string `json:"owner,omitempty"` // the stack whose name it bore; empty: nobody's
+}
+
+// PlanFormat is the version of the plan's JSON form. A reader takes every plan of its own
+// major version; a newer minor one has only more fields.
 const PlanFormat = "1.0"
 
 // Plan is the whole difference between a file and the world, in the order in which it
-// would be carried out. It is data: it holds no secret and no connection.
+// would be carried out. It is data: it holds no secret and no connection. Its JSON form is
+// described by schema/plan.schema.json.
 type Plan struct {
-	FormatVersion string   `json:"formatVersion"`
-	Stack         string   `json:"stack"`
-	Changes       []Change `json:"changes"`
+	FormatVersion string `json:"formatVersion"`
+	Stack         string `json:"stack"`
+	// Target is the workspace the stack belongs to (its resource ID): the same stack may be
+	// in several, and a plan of one is nothing to another.
+	Target  string   `json:"target,omitempty"`
+	Options Options  `json:"options"`
+	Changes []Change `json:"changes"`
 
 	outputs Outputs // what was known when it was made
 }
 
 // Options narrow or widen what a plan may do.
 type Options struct {
+	// Target is the plan's.
+	Target string `json:"-"`
 	// Prune deletes what bears the stack's name and has left the file.
-	Prune bool
+	Prune bool `json:"prune"`
 	// Destroy deletes everything that bears the stack's name.
-	Destroy bool
+	Destroy bool `json:"destroy"`
 	// Only, if not empty, are the addresses to consider, with what they depend on.
-	Only []Address
+	Only []Address `json:"only,omitempty"`
 }
 
 // Pending counts the changes that would do something.
@@ -107,7 +127,7 @@ func NewPlan(stack string, desired []Resource, world *World, o Options) (*Plan, 
 	for i := range world.Live {
 		live[world.Live[i].Address] = &world.Live[i]
 	}
-	p := &Plan{FormatVersion: PlanFormat, Stack: stack, Changes: []Change{}, outputs: world.Outputs}
+	p := &Plan{FormatVersion: PlanFormat, Stack: stack, Target: o.Target, Options: o, Changes: []Change{}, outputs: world.Outputs}
 	declared := make(map[Address]bool, len(desired))
 	for i := range desired {
 		r := &desired[i]
@@ -116,11 +136,7 @@ func NewPlan(stack string, desired []Resource, world *World, o Options) (*Plan, 
 			continue
 		}
 		c := Change{Address: r.Address, Driver: r.Driver, Summary: r.Summary, DependsOn: r.DependsOn, resource: r, live: live[r.Address]}
-		if o.Destroy {
-			destroy(&c, stack)
-		} else {
-			decide(&c, stack, world.Outputs)
-		}
+		p.decide(&c, p.outputs)
 		if o.Destroy && c.Action == NoOp {
 			continue
 		}
@@ -132,7 +148,7 @@ func NewPlan(stack string, desired []Resource, world *World, o Options) (*Plan, 
 			continue
 		}
 		c := Change{Address: l.Address, Driver: l.Driver, DependsOn: l.DependsOn, live: l}
-		leave(&c, o.Prune || o.Destroy)
+		p.decide(&c, p.outputs)
 		p.Changes = append(p.Changes, c)
 	}
 	p.dropCovered()
@@ -144,8 +160,25 @@ func NewPlan(stack string, desired []Resource, world *World, o Options) (*Plan, 
 	return p, nil
 }
 
-// decide fills in the change of a resource that the file declares.
-func decide(c *Change, stack string, known Outputs) {
+// decide fills in what is to be done about a resource, given what is declared, what is there,
+// and the outputs that are known.
+func (p *Plan) decide(c *Change, known Outputs) {
+	switch {
+	case c.resource == nil:
+		leave(c, p.Options.Prune || p.Options.Destroy)
+	case p.Options.Destroy:
+		destroy(c, p.Stack)
+	default:
+		converge(c, p.Stack, known)
+	}
+	if c.live != nil {
+		c.Precondition = Precondition{Exists: true, Owner: c.live.Owner}
+	}
+	c.Digest = c.digest()
+}
+
+// converge fills in the change of a resource that the file declares.
+func converge(c *Change, stack string, known Outputs) {
 	r, l := c.resource, c.live
 	want := resolveBody(r.Desired, known)
 	if l == nil {

@@ -156,6 +156,9 @@ type Driver interface {
 	// Observe reads, and only reads: what is there of the resources, and everything else
 	// that bears the stack's name. Not to be there is not an error.
 	Observe(context.Context, Request) ([]Live, error)
+	// Read is Observe of the one resource of a step, right before it is carried out; nil if it
+	// is not there. Like Observe it only reads.
+	Read(context.Context, Step) (*Live, error)
 	// Apply carries out one change and waits until it has taken effect. It must be safe to
 	// repeat: a process killed at any point leaves nothing that a second run does not finish.
 	Apply(context.Context, Step) (outputs map[string]string, err error)

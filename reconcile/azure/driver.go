@@ -43,8 +43,8 @@ func ClusterAddress(name string) reconcile.Address {
 	return reconcile.Address("cluster/" + name)
 }
 
-func poolAddress(cluster, pool string) reconcile.Address {
-	return ClusterAddress(cluster) + reconcile.Address("/pool/"+pool)
+func poolAddress(cluster reconcile.Address, pool string) reconcile.Address {
+	return cluster + reconcile.Address("/pool/"+pool)
 }
 
 // Driver is the reconcile.Driver of this package.

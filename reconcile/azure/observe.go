@@ -161,17 +161,20 @@ func (d *Driver) liveCluster(ctx context.Context, address reconcile.Address, clu
 	for _, item := range profiles {
 		profile, _ := item.(body)
 		name := text(profile, "name")
-		pool := reconcile.Live{
-			Address: address + reconcile.Address("/pool/"+name), Owner: text(profile, "tags", tagStack),
-			Body:      body{"properties": profile},
-			Handle:    target{clusterID: id, id: id + "/agentPools/" + name, pool: name},
-			Version:   text(profile, "eTag"),
-			DependsOn: []reconcile.Address{address}, Within: address,
-		}
-		pool.State, pool.Status = state(text(profile, "provisioningState"))
-		live = append(live, pool)
+		live = append(live, livePool(poolAddress(address, name), target{clusterID: id, id: id + "/agentPools/" + name, pool: name}, profile))
 	}
 	return live, nil
+}
+
+// livePool gives a pool; its properties are those of its profile in the cluster.
+func livePool(address reconcile.Address, t target, properties body) reconcile.Live {
+	cluster := address[:strings.LastIndex(string(address), "/pool/")]
+	l := reconcile.Live{
+		Address: address, Owner: text(properties, "tags", tagStack), Body: body{"properties": properties}, Handle: t,
+		Version: text(properties, "eTag"), DependsOn: []reconcile.Address{cluster}, Within: cluster,
+	}
+	l.State, l.Status = state(text(properties, "provisioningState"))
+	return l
 }
 
 // kubeconfig reads the admin kubeconfig. Like all outputs it stays in the process.

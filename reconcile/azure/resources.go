@@ -79,7 +79,7 @@ func (d *Driver) ownCluster(c spec.Cluster) ([]reconcile.Resource, error) {
 			return nil, err
 		}
 		pools = append(pools, reconcile.Resource{
-			Address: poolAddress(c.Name, *pool.Name), Driver: DriverName, DependsOn: []reconcile.Address{address},
+			Address: poolAddress(address, *pool.Name), Driver: DriverName, DependsOn: []reconcile.Address{address},
 			Desired: desired, Compare: poolCompare, Immutable: poolImmutable, Adopt: c.Adopt,
 			Summary: poolSummary(pool),
 			Spec:    &poolSpec{name: *pool.Name, id: id + "/agentPools/" + *pool.Name, clusterID: id},

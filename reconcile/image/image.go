@@ -216,6 +216,13 @@ func (d *Driver) look(ctx context.Context, stack string, r reconcile.Resource, r
 	}, nil
 }
 
+// Read implements reconcile.Driver: one HEAD.
+func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live, error) {
+	r := *step.Resource
+	r.Desired = step.Desired
+	return d.look(ctx, step.Stack, r, step.Inputs[inputRegistry])
+}
+
 // Apply implements reconcile.Driver: it builds what is missing and pushes it.
 func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]string, error) {
 	s := step.Resource.Spec.(*source)

@@ -105,12 +105,7 @@ func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]str
 	if step.Live != nil && step.Resource == nil || step.Change.Action == reconcile.Delete {
 		return nil, d.remove(ctx, step)
 	}
-	o := step.Resource.Spec.(object)
-	kubeconfig := step.Inputs[inputKubeconfig]
-	if kubeconfig == "" {
-		return nil, fmt.Errorf("the cluster %s gave no kubeconfig", o.cluster)
-	}
-	c, err := d.client(kubeconfig)
+	o, c, err := d.reach(step)
 	if err != nil {
 		return nil, err
 	}

@@ -41,6 +41,8 @@ func (w world) Observe(_ context.Context, r reconcile.Request) ([]reconcile.Live
 	return live, nil
 }
 
+func (w world) Read(context.Context, reconcile.Step) (*reconcile.Live, error) { return nil, nil }
+
 func (w world) Apply(context.Context, reconcile.Step) (map[string]string, error) { return nil, nil }
 
 // counter counts requests by method; dry-runs apart.

@@ -1,0 +1,34 @@
+package azure
+
+import (
+	"context"
+
+	"github.com/amlaks/amlaks/reconcile"
+)
+
+// Read implements reconcile.Driver: one GET of the cluster or the pool, and one POST for a
+// cluster's credentials.
+func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live, error) {
+	ctx = correlation(ctx, d.run)
+	t, err := d.target(step)
+	if err != nil {
+		return nil, err
+	}
+	found, err := d.arm.get(ctx, t.id, aksVersion)
+	if err != nil {
+		return nil, explain("read "+t.id, err)
+	}
+	if found == nil {
+		return nil, nil
+	}
+	if t.pool == "" {
+		live, err := d.liveCluster(ctx, step.Change.Address, found, t.attached)
+		if err != nil {
+			return nil, err
+		}
+		return &live[0], nil
+	}
+	properties, _ := found["properties"].(body)
+	pool := livePool(step.Change.Address, t, properties)
+	return &pool, nil
+}
