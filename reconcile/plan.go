@@ -116,6 +116,20 @@ func (p *Plan) Count(action Action) int {
 	return n
 }
 
+// CheckDeletes refuses a plan that deletes more than most resources: an accident in a file
+// must not empty a cluster. Destroying is no accident.
+func (p *Plan) CheckDeletes(most int) error {
+	n := p.Count(Delete)
+	if n <= most || p.Options.Destroy {
+		return nil
+	}
+	return &Failure{
+		Reason: ReasonTooManyDeletes,
+		Err:    fmt.Errorf("it would delete %d resources, and %d are allowed at a time; nothing was changed", n, most),
+		Hint:   fmt.Sprintf("if that is meant: --max-deletes %d, or maxDeletes in the file", n),
+	}
+}
+
 // NewPlan compares what is desired with what was observed. It is pure: the same
 // arguments give the same plan, byte for byte.
 func NewPlan(stack string, desired []Resource, world *World, o Options) (*Plan, error) {

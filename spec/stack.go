@@ -28,9 +28,11 @@ import "slices"
 // Field names are the keys of the file. Sizes named InGB are GiB (2^30 bytes):
 // v1 never said which it meant, and Kubernetes users expect the binary unit.
 type Stack struct {
-	APIVersion string    `json:"apiVersion"`
-	Name       string    `json:"name"`
-	Prune      bool      `json:"prune"`
+	APIVersion string `json:"apiVersion"`
+	Name       string `json:"name"`
+	Prune      bool   `json:"prune"`
+	// MaxDeletes is how many resources one run may delete.
+	MaxDeletes int       `json:"maxDeletes"`
 	Workspace  Workspace `json:"workspace"`
 	Clusters   []Cluster `json:"clusters"`
 	Services   []Service `json:"services"`

@@ -19,24 +19,44 @@ func (a *app) applyCommand() *cobra.Command {
 	var s scope
 	var yes bool
 	cmd := &cobra.Command{
-		Use:   "apply",
-		Short: "Make the world equal to the file",
+		Use:   "apply [PLAN]",
+		Short: "Make the world equal to the file, or carry out a saved plan",
 		Long: `apply plans, asks, and carries the plan out: what depends on nothing first, independent
 branches side by side. It waits until every replica answers. Killed at any moment, run it
 again: it joins what is still going on. The first Ctrl-C starts nothing more and lets
-finish what runs; the second ends it.
+finish what runs, for --drain-timeout; the second ends it.
+
+With PLAN, a file that plan --out wrote, it carries out exactly that and asks nothing. Each
+resource is read again right before it is changed. If the change is no longer the one that
+was planned, it and what depends on it are left alone, the new difference is shown, and
+the exit code is 3. What was done already is not done again.
+
+Two runs do not work on one stack at the same time: the second waits for --lock-timeout
+and says for whom.
 
 With -o json, stdout has one object a line: {"type": "event", "address", "action",
 "phase", "message", "elapsedNs"} as things happen, and at the end {"type": "result",
-"done", "failed", "skipped", "refused", "scoringUris", "exitCode"}.`,
+"done", "failed", "skipped", "refused", "stale", "scoringUris", "exitCode"}.`,
 		Example: `  amlaks apply
-  amlaks apply --yes --prune --timeout 45m`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.apply(cmd.Context(), s.options(), yes) },
+  amlaks apply --yes --prune --timeout 45m
+  amlaks plan --out p.json && amlaks show p.json && amlaks apply p.json`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return a.apply(cmd.Context(), s.options(), yes)
+			}
+			for _, name := range []string{"prune", "only"} {
+				if cmd.Flags().Changed(name) {
+					return usageError{fmt.Errorf("--%s: the plan in %s was made with its own", name, args[0])}
+				}
+			}
+			return a.applySaved(cmd.Context(), args[0])
+		},
 	}
 	s.flags(cmd)
 	a.applyFlags(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().IntVar(&a.maxDeletes, "max-deletes", -1, "refuse a plan that deletes more (default: maxDeletes in the file)")
 	return cmd
 }
 
@@ -49,44 +69,64 @@ func (a *app) apply(ctx context.Context, o reconcile.Options, yes bool) error {
 	if err != nil {
 		return err
 	}
-	plan, _, err := s.plan(ctx, o)
+	plan, err := s.plan(ctx, o)
 	if err != nil {
 		return err
 	}
 	if a.output == "text" {
 		printPlan(a.out, plan)
 	}
-	if plan.Pending() > 0 && !yes {
+	if err := plan.CheckDeletes(a.deletesAllowed(stack)); err != nil {
+		return err
+	}
+	asked := plan.Pending() > 0 && !yes
+	if asked {
 		if err := a.confirm("Apply these changes?", "yes"); err != nil {
 			return err
 		}
 	}
-	return a.carryOut(ctx, s, plan)
+	return a.locked(ctx, s, plan, asked)
 }
 
-// carryOut applies a plan and says how it ended.
-func (a *app) carryOut(ctx context.Context, s *session, plan *reconcile.Plan) error {
+// deletesAllowed is how many deletions one run may make.
+func (a *app) deletesAllowed(stack *spec.Stack) int {
+	if a.maxDeletes >= 0 {
+		return a.maxDeletes
+	}
+	return stack.MaxDeletes
+}
+
+// carryOut applies a plan and says how it ended. An exact one is no more than what was shown.
+func (a *app) carryOut(ctx context.Context, s *session, plan *reconcile.Plan, exact bool) error {
+	finish, stop := a.drained(ctx)
+	defer stop()
 	progress := a.newProgress()
-	result := reconcile.Apply(a.finish, s.drivers, plan, reconcile.ApplyOptions{
-		Parallelism: a.parallelism, Timeout: a.timeout, Drain: ctx.Done(), Emit: progress.event,
+	result := reconcile.Apply(finish, s.drivers, plan, reconcile.ApplyOptions{
+		Parallelism: a.parallelism, Timeout: a.timeout, Drain: ctx.Done(), Exact: exact, Emit: progress.event,
 	})
 	progress.end()
+	stale := staleOf(plan.Stack, result)
 	err := errorOf(result)
 	uris := scoringURIs(s.stack, result.Outputs)
 	if a.output == "json" {
 		if printErr := json.NewEncoder(a.out).Encode(struct {
-			Type        string            `json:"type"`
-			Stack       string            `json:"stack"`
-			Done        int               `json:"done"`
-			Failed      int               `json:"failed"`
-			Skipped     int               `json:"skipped"`
-			Refused     int               `json:"refused"`
-			ScoringURIs map[string]string `json:"scoringUris"`
-			ExitCode    int               `json:"exitCode"`
-		}{"result", plan.Stack, applied(result), result.Count(reconcile.Failed), result.Count(reconcile.Skipped), result.Count(reconcile.Refused), uris, exitCode(err)}); printErr != nil {
+			Type        string             `json:"type"`
+			Stack       string             `json:"stack"`
+			Done        int                `json:"done"`
+			Failed      int                `json:"failed"`
+			Skipped     int                `json:"skipped"`
+			Refused     int                `json:"refused"`
+			Stale       []reconcile.Change `json:"stale,omitempty"` // as they would be now
+			ScoringURIs map[string]string  `json:"scoringUris"`
+			ExitCode    int                `json:"exitCode"`
+		}{"result", plan.Stack, applied(result), result.Count(reconcile.Failed), result.Count(reconcile.Skipped), result.Count(reconcile.Refused), stale.Changes, uris, exitCode(err)}); printErr != nil {
 			return printErr
 		}
 		return err
+	}
+	if len(stale.Changes) > 0 {
+		fmt.Fprintln(a.out, "no longer what was planned; it would be by now:")
+		printPlan(a.out, stale)
 	}
 	if plan.Pending() > 0 || err != nil {
 		fmt.Fprintf(a.out, "%s: %d done, %d failed, %d skipped, %d refused\n", plan.Stack, applied(result),
@@ -98,6 +138,17 @@ func (a *app) carryOut(ctx context.Context, s *session, plan *reconcile.Plan) er
 		}
 	}
 	return err
+}
+
+// staleOf is what the changes refused as stale would be by now.
+func staleOf(stack string, r *reconcile.Result) *reconcile.Plan {
+	now := &reconcile.Plan{Stack: stack}
+	for _, o := range r.Outcomes {
+		if o.Now != nil {
+			now.Changes = append(now.Changes, *o.Now)
+		}
+	}
+	return now
 }
 
 // applied counts what was really done.
@@ -124,7 +175,7 @@ func scoringURIs(stack *spec.Stack, outputs reconcile.Outputs) map[string]string
 // errorOf makes one error of how a plan ended: what failed, and the code that says how badly.
 func errorOf(r *reconcile.Result) error {
 	var failed []error
-	interrupted, unhealthy, broken := false, 0, 0
+	interrupted, unhealthy, broken, stale := false, 0, 0, 0
 	for _, o := range r.Outcomes {
 		switch o.Phase {
 		case reconcile.Failed:
@@ -137,11 +188,16 @@ func errorOf(r *reconcile.Result) error {
 			case reconcile.ReasonNotHealthy, reconcile.ReasonUnschedulable, reconcile.ReasonImagePull, reconcile.ReasonCrashLoop:
 				unhealthy++
 			case reconcile.ReasonOwned, reconcile.ReasonProtected, reconcile.ReasonImmutable:
+			case reconcile.ReasonInterrupted:
+				interrupted = true
 			default:
 				broken++
 			}
 		case reconcile.Refused:
 			failed = append(failed, fmt.Errorf("%s: refused: %w", o.Change.Address, o.Err))
+			if reconcile.ReasonOf(o.Err) == reconcile.ReasonStale {
+				stale++
+			}
 		case reconcile.Skipped:
 			interrupted = interrupted || reconcile.ReasonOf(o.Err) == reconcile.ReasonInterrupted
 		}
@@ -159,6 +215,8 @@ func errorOf(r *reconcile.Result) error {
 		code = exitError1
 	case unhealthy > 0:
 		code = exitNotHealthy
+	case stale > 0:
+		code = exitStale
 	}
 	return exitError{code: code, err: errors.Join(failed...)}
 }

@@ -105,8 +105,26 @@ func (a *app) reconcileTree(ctx context.Context, log *slog.Logger, file, name st
 	if err != nil {
 		return daemon.Outcome{}, err
 	}
-	plan, _, err := s.plan(ctx, reconcile.Options{Prune: stack.Prune})
+	o := reconcile.Options{Prune: stack.Prune}
+	plan, err := s.plan(ctx, o)
 	if err != nil {
+		return daemon.Outcome{}, err
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	if plan.Pending() > 0 {
+		waited, err := s.lock(ctx, a.holder("daemon"), a.lockTimeout, func(message string) { log.Info(message) }, cancel)
+		defer s.kube.Unlock()
+		if err != nil {
+			return daemon.Outcome{}, err
+		}
+		if waited {
+			if plan, err = s.plan(ctx, o); err != nil {
+				return daemon.Outcome{}, err
+			}
+		}
+	}
+	if err := plan.CheckDeletes(stack.MaxDeletes); err != nil {
 		return daemon.Outcome{}, err
 	}
 	outcome := daemon.Outcome{Changed: plan.Pending() > 0, Changes: map[string]int{}}

@@ -39,7 +39,7 @@ func (a *app) destroy(ctx context.Context, yes string) error {
 	if err != nil {
 		return err
 	}
-	plan, _, err := s.plan(ctx, reconcile.Options{Destroy: true})
+	plan, err := s.plan(ctx, reconcile.Options{Destroy: true})
 	if err != nil {
 		return err
 	}
@@ -54,5 +54,5 @@ func (a *app) destroy(ctx context.Context, yes string) error {
 			return err
 		}
 	}
-	return a.carryOut(ctx, s, plan)
+	return a.locked(ctx, s, plan, yes == "")
 }

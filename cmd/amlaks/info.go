@@ -30,14 +30,20 @@ func (a *app) versionCommand() *cobra.Command {
 
 func (a *app) schemaCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "schema",
-		Short: "Print the JSON schema of amlaks.yaml, for editors",
+		Use:   "schema [spec|plan]",
+		Short: "Print the JSON schema of amlaks.yaml, for editors, or of a plan",
 		Example: `  amlaks schema > amlaks.schema.json
   # then, as the first line of amlaks.yaml:
-  # yaml-language-server: $schema=./amlaks.schema.json`,
-		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			_, err := a.out.Write(schema.Amlaks())
+  # yaml-language-server: $schema=./amlaks.schema.json
+  amlaks schema plan`,
+		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"spec", "plan"},
+		RunE: func(_ *cobra.Command, args []string) error {
+			text := schema.Amlaks()
+			if len(args) == 1 && args[0] == "plan" {
+				text = schema.Plan()
+			}
+			_, err := a.out.Write(text)
 			return err
 		},
 	}

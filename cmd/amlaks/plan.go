@@ -2,6 +2,8 @@ package main
 
 import (
 	"context"
+	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -30,16 +32,25 @@ func (s *scope) options() reconcile.Options {
 func (a *app) planCommand() *cobra.Command {
 	var s scope
 	var detailed bool
+	var out string
 	cmd := &cobra.Command{
 		Use:   "plan",
 		Short: "Show what apply would change; change nothing",
+		Long: `plan compares the file with what is there, over connections that cannot write. With --out
+it saves the plan, which holds no secret: amlaks apply FILE carries out exactly that,
+and amlaks show FILE shows it again. -o json prints the same document; its schema is
+what amlaks schema plan prints.`,
 		Example: `  amlaks plan
+  amlaks plan --out p.json && amlaks apply p.json
   amlaks plan --prune -o json
   amlaks plan --only kube/prod/Deployment/churn`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.showPlan(cmd.Context(), s.options(), detailed) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return a.showPlan(cmd.Context(), s.options(), detailed, out)
+		},
 	}
 	s.flags(cmd)
+	cmd.Flags().StringVar(&out, "out", "", "save the plan to `FILE`")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when changes are pending")
 	return cmd
 }
@@ -54,13 +65,15 @@ func (a *app) diffCommand() *cobra.Command {
 can watch for drift. It changes nothing: its connections cannot write.`,
 		Example: `  amlaks diff || echo "somebody changed something"`,
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return a.showPlan(cmd.Context(), s.options(), true) },
+		RunE:    func(cmd *cobra.Command, _ []string) error { return a.showPlan(cmd.Context(), s.options(), true, "") },
 	}
 	s.flags(cmd)
 	return cmd
 }
 
-func (a *app) showPlan(ctx context.Context, o reconcile.Options, detailed bool) error {
+// showPlan plans over connections that cannot write, and prints the plan; out, if not empty,
+// is the file to save it to.
+func (a *app) showPlan(ctx context.Context, o reconcile.Options, detailed bool, out string) error {
 	stack, err := a.load(a.file)
 	if err != nil {
 		return err
@@ -69,16 +82,31 @@ func (a *app) showPlan(ctx context.Context, o reconcile.Options, detailed bool) 
 	if err != nil {
 		return err
 	}
-	plan, _, err := s.plan(ctx, o)
+	plan, err := s.plan(ctx, o)
 	if err != nil {
 		return err
 	}
+	data, err := plan.Encode()
+	if err != nil {
+		return err
+	}
+	if out != "" {
+		if err := os.WriteFile(out, data, 0o644); err != nil {
+			return err
+		}
+	}
 	if a.output == "json" {
-		if err := printJSON(a.out, plan); err != nil {
+		if _, err := a.out.Write(data); err != nil {
 			return err
 		}
 	} else {
 		printPlan(a.out, plan)
+		if err := plan.CheckDeletes(stack.MaxDeletes); err != nil {
+			fmt.Fprintf(a.err, "warning: apply would refuse this: %v\n", err)
+		}
+	}
+	if out != "" {
+		fmt.Fprintf(a.err, "saved to %s: amlaks apply %s carries out exactly this\n", out, out)
 	}
 	if detailed && plan.Pending() > 0 {
 		return exitError{code: exitPending}

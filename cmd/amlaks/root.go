@@ -42,6 +42,9 @@ type app struct {
 	frontEnd    string
 	timeout     time.Duration
 	parallelism int
+	lockTimeout time.Duration
+	drain       time.Duration
+	maxDeletes  int // -1: what the file says
 	// finish is the context of work that the first Ctrl-C lets finish; the second ends it.
 	finish context.Context
 }
@@ -50,7 +53,7 @@ type app struct {
 func run(args []string, io stdio) int {
 	ctx, finish, stop := interruptible()
 	defer stop()
-	a := &app{stdio: io, finish: finish}
+	a := &app{stdio: io, finish: finish, maxDeletes: -1}
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(io.in)
@@ -91,7 +94,7 @@ scoring services, all from amlaks.yaml: plan shows what would change, apply does
 and the daemon keeps the world equal to the file in git.
 
 Exit codes: 0 done or nothing to do, 1 error, 2 changes pending (diff, plan
---detailed-exitcode), 4 applied in part, 5 refused, 6 not healthy in time,
+--detailed-exitcode), 3 the saved plan is stale, 4 applied in part, 5 refused, 6 not healthy in time,
 7 invalid file, 130 interrupted.`,
 		Version:       version,
 		SilenceErrors: true,
@@ -108,7 +111,7 @@ Exit codes: 0 done or nothing to do, 1 error, 2 changes pending (diff, plan
 		return nil
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
-	root.AddCommand(a.initCommand(), a.validateCommand(), a.planCommand(), a.diffCommand(), a.applyCommand(), a.destroyCommand(),
+	root.AddCommand(a.initCommand(), a.validateCommand(), a.planCommand(), a.diffCommand(), a.showCommand(), a.applyCommand(), a.destroyCommand(),
 		a.statusCommand(), a.scoreCommand(), a.keysCommand(), a.tokenCommand(), a.logsCommand(), a.daemonCommand(),
 		a.schemaCommand(), a.versionCommand())
 	return root
@@ -118,9 +121,11 @@ Exit codes: 0 done or nothing to do, 1 error, 2 changes pending (diff, plan
 func (a *app) applyFlags(cmd *cobra.Command) {
 	cmd.Flags().DurationVar(&a.timeout, "timeout", reconcile.DefaultTimeout, "bound on each change, its waiting included")
 	cmd.Flags().IntVar(&a.parallelism, "parallelism", reconcile.DefaultParallelism, "how many changes run at a time")
+	cmd.Flags().DurationVar(&a.lockTimeout, "lock-timeout", defaultLockTimeout, "how long to wait for another run over the stack")
+	cmd.Flags().DurationVar(&a.drain, "drain-timeout", defaultDrain, "how long what runs may go on after the first Ctrl-C")
 }
 
-var errInterrupted = errors.New("interrupted")
+var errInterrupted error = &reconcile.Failure{Reason: reconcile.ReasonInterrupted, Err: errors.New("interrupted")}
 
 // usageError is a call whose words are off.
 type usageError struct{ error }
@@ -145,6 +150,7 @@ const (
 	exitOK          = 0
 	exitError1      = 1
 	exitPending     = 2
+	exitStale       = 3
 	exitPartial     = 4
 	exitRefused     = 5
 	exitNotHealthy  = 6
@@ -167,8 +173,12 @@ func exitCode(err error) int {
 		return exitInterrupted
 	}
 	switch reconcile.ReasonOf(err) {
-	case reconcile.ReasonOwned, reconcile.ReasonProtected, reconcile.ReasonImmutable:
+	case reconcile.ReasonOwned, reconcile.ReasonProtected, reconcile.ReasonImmutable, reconcile.ReasonTooManyDeletes:
 		return exitRefused
+	case reconcile.ReasonStale:
+		return exitStale
+	case reconcile.ReasonInvalidPlan:
+		return exitInvalid
 	case reconcile.ReasonInterrupted:
 		return exitInterrupted
 	}

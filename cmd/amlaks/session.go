@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/reconcile/azure"
@@ -31,9 +32,13 @@ func (a *app) load(file string) (*spec.Stack, error) {
 // session is one stack with the drivers that reach its world.
 type session struct {
 	stack     *spec.Stack
-	azure     *azure.Driver
+	target    string // the workspace's resource ID
+	kube      *kube.Driver
 	drivers   []reconcile.Driver
 	resources []reconcile.Resource
+
+	seen   reconcile.Outputs // by the last plan
+	seenAt time.Time
 }
 
 // open wires the drivers together: what one needs of another is said here, and nowhere else.
@@ -69,7 +74,7 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 		},
 		FrontEndImage: reconcile.Ref{Address: image.FrontEndAddress, Output: image.OutputRef},
 	}, a.getenv, readOnly)
-	s := &session{stack: stack, azure: azureDriver, drivers: []reconcile.Driver{azureDriver, imageDriver, kubeDriver}}
+	s := &session{stack: stack, target: azure.WorkspaceID(stack), kube: kubeDriver, drivers: []reconcile.Driver{azureDriver, imageDriver, kubeDriver}}
 	for _, render := range []func() ([]reconcile.Resource, error){
 		azureDriver.Resources,
 		func() ([]reconcile.Resource, error) { return imageDriver.Resources(stack), nil },
@@ -85,13 +90,15 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 }
 
 // plan observes the world and compares.
-func (s *session) plan(ctx context.Context, o reconcile.Options) (*reconcile.Plan, *reconcile.World, error) {
+func (s *session) plan(ctx context.Context, o reconcile.Options) (*reconcile.Plan, error) {
+	o.Target = s.target
+	at := time.Now()
 	world, err := reconcile.Observe(ctx, s.drivers, s.stack.Name, s.resources)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	plan, err := reconcile.NewPlan(s.stack.Name, s.resources, world, o)
-	return plan, world, err
+	s.seen, s.seenAt = world.Outputs, at
+	return reconcile.NewPlan(s.stack.Name, s.resources, world, o)
 }
 
 // frontEndBinary is the amlaks-fe that is put into clusters.

@@ -38,6 +38,12 @@ func WorkspaceAddress(s *spec.Stack) reconcile.Address {
 	return reconcile.Address("workspace/" + s.Workspace.Name)
 }
 
+// WorkspaceID is the resource ID of the stack's workspace.
+func WorkspaceID(s *spec.Stack) string {
+	w := s.Workspace
+	return fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.MachineLearningServices/workspaces/%s", w.SubscriptionID, w.ResourceGroup, w.Name)
+}
+
 // ClusterAddress is the address of a cluster by its name in the file.
 func ClusterAddress(name string) reconcile.Address {
 	return reconcile.Address("cluster/" + name)

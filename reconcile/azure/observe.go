@@ -85,8 +85,7 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 // observeWorkspace reads the workspace and finds out what the file left to it.
 func (d *Driver) observeWorkspace(ctx context.Context) (reconcile.Live, error) {
 	w := d.stack.Workspace
-	id := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.MachineLearningServices/workspaces/%s", w.SubscriptionID, w.ResourceGroup, w.Name)
-	workspace, err := d.arm.get(ctx, id, workspaceVersion)
+	workspace, err := d.arm.get(ctx, WorkspaceID(d.stack), workspaceVersion)
 	if err != nil {
 		return reconcile.Live{}, explain("read workspace "+w.Name, err)
 	}

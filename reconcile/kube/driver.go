@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/util/managedfields"
 	"k8s.io/client-go/applyconfigurations"
@@ -63,13 +64,15 @@ type Driver struct {
 
 	mu      sync.Mutex
 	clients map[string]*client // by kubeconfig
+	lock    *LockOptions       // nil: this run keeps nobody out
+	leases  map[*client]*lease
 }
 
 // New makes the driver of one run over one stack. A read-only one refuses every request
 // that could change something. Secrets that the file refers to are read through getenv.
 func New(stack *spec.Stack, wiring Wiring, getenv func(string) string, readOnly bool) *Driver {
 	return &Driver{
-		stack: stack, wiring: wiring, readOnly: readOnly, getenv: getenv, clients: map[string]*client{},
+		stack: stack, wiring: wiring, readOnly: readOnly, getenv: getenv, clients: map[string]*client{}, leases: map[*client]*lease{},
 		types: applyconfigurations.NewTypeConverter(scheme.Scheme),
 	}
 }
@@ -108,6 +111,11 @@ func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]str
 	o, c, err := d.reach(step)
 	if err != nil {
 		return nil, err
+	}
+	if o.kind != kindNamespace { // which it is in may be new
+		if _, err := d.hold(ctx, c, time.Time{}); err != nil {
+			return nil, err
+		}
 	}
 	if step.Change.Action != reconcile.Wait {
 		if err := d.write(ctx, c, o, step); err != nil {
