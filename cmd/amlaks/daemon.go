@@ -112,7 +112,7 @@ func (a *app) reconcileTree(ctx context.Context, log *slog.Logger, file, name st
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	if plan.Pending() > 0 {
+	if mayWrite(plan) {
 		waited, err := s.lock(ctx, a.holder("daemon"), a.lockTimeout, func(message string) { log.Info(message) }, cancel)
 		defer s.kube.Unlock()
 		if err != nil {

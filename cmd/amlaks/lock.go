@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"os/user"
+	"slices"
 	"time"
 
 	"github.com/amlaks/amlaks/reconcile"
@@ -24,7 +25,7 @@ const (
 // was made, the world is looked at again: an exact plan then does what is still the same, and
 // any other is made anew.
 func (a *app) locked(ctx context.Context, s *session, plan *reconcile.Plan, exact bool) error {
-	if plan.Pending() == 0 {
+	if !mayWrite(plan) {
 		return a.carryOut(ctx, s, plan, exact)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -39,11 +40,15 @@ func (a *app) locked(ctx context.Context, s *session, plan *reconcile.Plan, exac
 		if err != nil {
 			return err
 		}
-		if exact {
+		switch same := slices.EqualFunc(plan.Changes, fresh.Changes, func(a, b reconcile.Change) bool { return a.Digest == b.Digest }); {
+		case exact:
 			plan, _ = plan.Bind(fresh)
-		} else if plan = fresh; a.output == "text" {
+		case !same && a.output == "text":
 			fmt.Fprintln(a.out, "another run has ended since; the plan is now:")
-			printPlan(a.out, plan)
+			printPlan(a.out, fresh)
+			fallthrough
+		default:
+			plan = fresh
 		}
 		if err := plan.CheckDeletes(a.deletesAllowed(s.stack)); err != nil && !plan.Options.Destroy {
 			return err
@@ -51,6 +56,10 @@ func (a *app) locked(ctx context.Context, s *session, plan *reconcile.Plan, exac
 	}
 	return a.carryOut(ctx, s, plan, exact)
 }
+
+// mayWrite tells whether carrying the plan out may write. Joining what runs may: it is begun
+// again if it has failed.
+func mayWrite(plan *reconcile.Plan) bool { return plan.Pending()+plan.Count(reconcile.Wait) > 0 }
 
 // lock keeps other runs away from the clusters that the last plan saw. waited tells that
 // another one was at work after it was made.

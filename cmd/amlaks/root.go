@@ -196,7 +196,7 @@ func (a *app) report(err error) {
 		return // validate has printed them
 	}
 	fmt.Fprintf(a.err, "amlaks: %v\n", err)
-	if hint := reconcile.HintOf(err); hint != "" {
+	if hint := reconcile.HintOf(err); hint != "" && own.err == nil { // errorOf has said those of its changes
 		fmt.Fprintf(a.err, "  hint: %s\n", hint)
 	}
 	if usage := (usageError{}); errors.As(err, &usage) {

@@ -120,7 +120,7 @@ func (l *lease) take(ctx context.Context, c *client, namespace, stack string, si
 		LockConfig: resourcelock.ResourceLockConfig{Identity: o.Holder + leaseMarker + processMark()},
 		Labels:     map[string]string{LabelStack: stack, labelManaged: manager},
 	}}
-	before, _, err := lock.Get(ctx)
+	before, _, err := lock.Interface.Get(ctx)
 	switch {
 	case apierrors.IsNotFound(err):
 	case err != nil:
