@@ -158,7 +158,7 @@ func (p *Plan) Bind(fresh *Plan) (bound *Plan, extra int) {
 		case !c.Action.Pending(): // somebody changed what this plan leaves alone
 			c.Action = NoOp
 		case !c.is(f):
-			c.now = f
+			c.now = f.instead()
 		}
 		bound.Changes = append(bound.Changes, c)
 	}
@@ -168,6 +168,15 @@ func (p *Plan) Bind(fresh *Plan) (bound *Plan, extra int) {
 		}
 	}
 	return bound, extra
+}
+
+// instead is c as it is shown in the place of what was planned.
+func (c *Change) instead() *Change {
+	now := *c
+	if now.Action == NoOp && now.Why == "" {
+		now.Why = "there is nothing to do any more: it is as the file says by now, which is not what was planned"
+	}
+	return &now
 }
 
 // is tells whether now is still the decision that c was. What c could not know when it was
@@ -231,7 +240,7 @@ func (w *walk) reread(ctx context.Context, driver Driver, c *Change, step Step) 
 		c.Action, c.live = Wait, live // somebody else has begun the same; it is joined
 		return true, nil, nil
 	case !c.is(&now):
-		c.now = &now
+		c.now = now.instead()
 		return false, nil, nil
 	}
 	c.live = live

@@ -125,8 +125,7 @@ func (a *app) carryOut(ctx context.Context, s *session, plan *reconcile.Plan, ex
 		return err
 	}
 	if len(stale.Changes) > 0 {
-		fmt.Fprintln(a.out, "no longer what was planned; it would be by now:")
-		printPlan(a.out, stale)
+		printStale(a.out, stale)
 	}
 	if plan.Pending() > 0 || err != nil {
 		fmt.Fprintf(a.out, "%s: %d done, %d failed, %d skipped, %d refused\n", plan.Stack, applied(result),

@@ -76,6 +76,19 @@ func printPlan(w io.Writer, p *reconcile.Plan) {
 	fmt.Fprintf(w, "%s: %s\n", p.Stack, planCounts(p))
 }
 
+// printStale shows what changes that were planned otherwise would be by now.
+func printStale(w io.Writer, now *reconcile.Plan) {
+	fmt.Fprintln(w, "no longer what was planned; it would be by now:")
+	for _, c := range now.Changes {
+		if c.Action == reconcile.NoOp {
+			fmt.Fprintf(w, "    %s  %s\n", c.Address, c.Why)
+		}
+	}
+	if now.Count(reconcile.NoOp) < len(now.Changes) {
+		printPlan(w, now)
+	}
+}
+
 func planCounts(p *reconcile.Plan) string {
 	counts := []string{
 		fmt.Sprintf("%d to create", p.Count(reconcile.Create)),
