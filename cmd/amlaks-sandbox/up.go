@@ -155,7 +155,7 @@ func awaitConnect(ctx context.Context, f *folder, progress io.Writer, offset int
 		case <-ctx.Done():
 			return nil, fmt.Errorf("given up; `down` ends what was started: %w", ctx.Err())
 		case <-ticker.C:
-			if !p.alive() {
+			if !p.alive() && ended == nil { // of a child's end the channel tells more
 				f.show(progress, offset)
 				return nil, fmt.Errorf("the sandbox has ended: see %s", f.path("log"))
 			}
