@@ -22,6 +22,7 @@ func fault(f *folder) *cobra.Command {
 		Example: `  amlaks-sandbox fault --dir DIR --method PUT --path managedClusters --status 429 --retry-after 2
   amlaks-sandbox fault --dir DIR --method PUT --path agentPools --operation failed:SkuNotAvailable
   amlaks-sandbox fault --dir DIR --service registry --method PUT --reset after --count 2
+  amlaks-sandbox fault --dir DIR --service kube --method PATCH --path deployments --status 403
   amlaks-sandbox fault --dir DIR --service git --method SSH --stall 5s`,
 		Args: cobra.NoArgs,
 		RunE: func(command *cobra.Command, _ []string) error {
@@ -58,14 +59,14 @@ func fault(f *folder) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&wanted.Service, "service", "arm", "arm, registry, blob or git")
+	flags.StringVar(&wanted.Service, "service", "arm", "arm, registry, blob, git or kube")
 	flags.StringVar(&wanted.Method, "method", "", "HTTP method, or SSH for git over SSH (default: any)")
 	flags.StringVar(&wanted.Path, "path", "", "regular expression for the path, any case (default: any)")
 	flags.IntVar(&wanted.Count, "count", 1, "how many requests")
 	flags.IntVar(&wanted.Status, "status", 0, "answer with this HTTP status")
 	flags.StringVar(&retryAfter, "retry-after", "", "with --status: seconds")
 	flags.StringVar(&wanted.Code, "code", "", "with --status: the error code")
-	flags.StringVar(&wanted.Reset, "reset", "", "reset the connection: before or after the request takes effect")
+	flags.StringVar(&wanted.Reset, "reset", "", "reset the connection: before or after the request takes effect, or in the middle of an upload to the registry")
 	flags.StringVar(&stall, "stall", "", "answer this much later, like 5s")
 	flags.StringVar(&wanted.Operation, "operation", "", "how the long-running operation ends that it starts: failed, failed:CODE or never")
 	flags.BoolVar(&clear, "clear", false, "take all faults back; operations that were never to end go on")

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"sync"
 
+	"k8s.io/client-go/tools/clientcmd"
+
 	"github.com/amlaks/amlaks/reconcile/sandbox/cluster"
 	"github.com/amlaks/amlaks/reconcile/sandbox/internal/arm"
 )
@@ -20,6 +22,8 @@ type clusters struct {
 	kubeconfig []byte // the user's
 	binary     string
 	registry   string
+	hollow     bool
+	gate       *gate
 	logf       func(string, ...any)
 
 	mu      sync.Mutex
@@ -30,16 +34,42 @@ type clusters struct {
 type started struct {
 	mu      sync.Mutex
 	cluster *cluster.Cluster
+	users   []byte // the user's kubeconfig, where there is one
+}
+
+func (s *started) end() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.cluster != nil {
+		s.cluster.Stop()
+		s.cluster = nil
+	}
+}
+
+// kubeconfig leads to the cluster itself.
+func (s *started) kubeconfig() ([]byte, error) {
+	if s.users != nil {
+		return s.users, nil
+	}
+	if !s.mu.TryLock() { // held while it starts
+		return nil, errors.New("it is being started")
+	}
+	defer s.mu.Unlock()
+	if s.cluster == nil {
+		return nil, errors.New("it is not running")
+	}
+	return s.cluster.Kubeconfig(), nil
 }
 
 func newClusters(ctx context.Context, s *Sandbox) (*clusters, error) {
 	c := &clusters{
-		dir: s.path("clusters"), kubeconfig: s.options.Kubeconfig, registry: s.Registry(), logf: s.options.Logf, started: map[string]*started{},
-	}
-	if c.kubeconfig != nil {
-		return c, nil
+		dir: s.path("clusters"), kubeconfig: s.options.Kubeconfig, registry: s.Registry(), hollow: s.options.HollowNodes,
+		logf: s.options.Logf, started: map[string]*started{},
 	}
 	var err error
+	if c.gate, err = newGate(s.path("kube.pem"), s.settings.address(portKube), s.settings.KubeToken); err != nil || c.kubeconfig != nil {
+		return c, err
+	}
 	if c.binary, err = cluster.Binary(ctx, s.options.ControlplaneSource, s.options.Progress); err != nil {
 		if _, missing := os.Stat(s.settings.Controlplane); missing != nil || s.options.ControlplaneSource != "" {
 			return nil, fmt.Errorf("build the control plane: %w", err)
@@ -54,7 +84,7 @@ func (c *clusters) entry(id string) *started {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.started[id] == nil {
-		c.started[id] = &started{}
+		c.started[id] = &started{users: c.kubeconfig}
 	}
 	return c.started[id]
 }
@@ -62,6 +92,7 @@ func (c *clusters) entry(id string) *started {
 // Apply implements arm.Kubernetes.
 func (c *clusters) Apply(ctx context.Context, id string, pools []arm.Pool) error {
 	if c.kubeconfig != nil {
+		c.entry(id) // from now on the gate leads to it
 		return nil
 	}
 	nodes := make([]cluster.Pool, len(pools))
@@ -79,7 +110,7 @@ func (c *clusters) Apply(ctx context.Context, id string, pools []arm.Pool) error
 		return err
 	}
 	started, err := cluster.Start(ctx, cluster.Options{
-		Dir: dir, Name: filepath.Base(id), Binary: c.binary, Pools: nodes, Registry: c.registry,
+		Dir: dir, Name: filepath.Base(id), Binary: c.binary, Pools: nodes, Registry: c.registry, Hollow: c.hollow,
 		Logf: func(format string, args ...any) { c.logf(filepath.Base(id)+": "+format, args...) },
 	})
 	if err != nil {
@@ -89,32 +120,44 @@ func (c *clusters) Apply(ctx context.Context, id string, pools []arm.Pool) error
 	return nil
 }
 
-// Kubeconfig implements arm.Kubernetes.
+// Kubeconfig implements arm.Kubernetes. It leads through the gate; one that cannot be read is
+// handed out as it is.
 func (c *clusters) Kubeconfig(id string) ([]byte, error) {
-	if c.kubeconfig != nil {
-		return c.kubeconfig, nil
+	kubeconfig, err := c.entry(id).kubeconfig()
+	if err != nil {
+		return nil, err
 	}
-	entry := c.entry(id)
-	if !entry.mu.TryLock() { // held while it starts
-		return nil, errors.New("it is being started")
+	if _, err := clientcmd.RESTConfigFromKubeConfig(kubeconfig); err != nil {
+		return kubeconfig, nil
 	}
-	defer entry.mu.Unlock()
-	if entry.cluster == nil {
-		return nil, errors.New("it is not running")
+	return c.gate.kubeconfig(filepath.Base(id), filepath.Base(c.folder(id)))
+}
+
+// behind gives the cluster's own kubeconfig for a path of the gate.
+func (c *clusters) behind(path string) ([]byte, bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for id, entry := range c.started {
+		if filepath.Base(c.folder(id)) == path {
+			kubeconfig, err := entry.kubeconfig()
+			return kubeconfig, err == nil
+		}
 	}
-	return entry.cluster.Kubeconfig(), nil
+	return nil, false
 }
 
 // Remove implements arm.Kubernetes.
 func (c *clusters) Remove(_ context.Context, id string) error {
-	entry := c.entry(id)
-	entry.mu.Lock()
-	defer entry.mu.Unlock()
-	if entry.cluster != nil {
-		entry.cluster.Stop()
-		entry.cluster = nil
-	}
+	c.entry(id).end()
+	c.forget(id)
 	return os.RemoveAll(c.folder(id))
+}
+
+// forget closes the gate to a cluster.
+func (c *clusters) forget(id string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.started, id)
 }
 
 // folder is that of a cluster: its resource group and name are unique together.
@@ -128,14 +171,7 @@ func (c *clusters) stop() {
 	defer c.mu.Unlock()
 	var stopping sync.WaitGroup
 	for _, entry := range c.started {
-		stopping.Go(func() {
-			entry.mu.Lock()
-			defer entry.mu.Unlock()
-			if entry.cluster != nil {
-				entry.cluster.Stop()
-				entry.cluster = nil
-			}
-		})
+		stopping.Go(entry.end)
 	}
 	stopping.Wait()
 }

@@ -1,5 +1,6 @@
 // Package sandbox is an Azure of one's own on loopback: Resource Manager, a registry, a blob
-// store and a git server, with a real Kubernetes behind each AKS cluster. The demo and the
+// store and a git server, with a real Kubernetes behind each AKS cluster and a gate in front
+// of those, so that what clients ask of them is seen too. The demo and the
 // tests run on it, through the same clients and protocols as on Azure; cmd/amlaks-sandbox
 // runs it as a process of its own.
 //
@@ -15,10 +16,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -60,7 +63,23 @@ type Options struct {
 	OperationTime time.Duration
 	// PageSize is that of ARM's lists; 0: 50.
 	PageSize int
+	// HollowNodes have no machine behind them: every pod is Ready at once, and nothing runs.
+	HollowNodes bool
+	// Hook, if not nil, is called for every HTTP request of every service, from the goroutine
+	// that serves it: Before it has any effect, and After it took effect and before its answer
+	// is sent. False resets the connection there and then: Before, nothing has happened; After,
+	// the answer is lost. Streams (watches, followed logs) have no After.
+	Hook func(Request, Moment) bool
 }
+
+// Moment is when Options.Hook is called.
+type Moment = traffic.Moment
+
+// The moments of a request.
+const (
+	Before = traffic.Before
+	After  = traffic.After
+)
 
 // Request is one that a service of the sandbox has seen.
 type Request = traffic.Entry
@@ -87,6 +106,7 @@ type Sandbox struct {
 	close   sync.Once
 	unlock  func()
 	ready   atomic.Bool
+	closing atomic.Bool
 	ssh     net.Listener
 	socket  string
 }
@@ -107,6 +127,7 @@ func Start(ctx context.Context, options Options) (_ *Sandbox, err error) {
 		return nil, err
 	}
 	s := &Sandbox{options: options}
+	s.traffic.Hook = options.Hook
 	defer func() {
 		if err != nil {
 			s.Close()
@@ -177,6 +198,7 @@ func (s *Sandbox) serve(listeners map[string]net.Listener) error {
 	s.start(listeners[portRegistry], s.traffic.Wrap(traffic.Registry, images, registry.Refuse))
 	s.start(listeners[portBlob], s.traffic.Wrap(traffic.Blob, s.blobs, blob.Refuse))
 	s.start(listeners[portGitHTTP], s.traffic.Wrap(traffic.Git, s.git, git.Refuse))
+	s.start(s.clusters.gate.listen(listeners[portKube]), s.traffic.Wrap(traffic.Kube, s.clusters.gate.handler(s.clusters.behind), refuseKube))
 	s.ssh = listeners[portGitSSH]
 	s.serving.Go(func() {
 		if err := s.git.ServeSSH(s.ssh); err != nil {
@@ -192,7 +214,9 @@ func (s *Sandbox) serve(listeners map[string]net.Listener) error {
 }
 
 func (s *Sandbox) start(listener net.Listener, handler http.Handler) {
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: time.Minute}
+	server := &http.Server{
+		Handler: handler, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(remarks{s}, "", 0),
+	}
 	s.servers = append(s.servers, server)
 	s.serving.Go(func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
@@ -201,9 +225,20 @@ func (s *Sandbox) start(listener net.Listener, handler http.Handler) {
 	})
 }
 
+// remarks are what net/http has to say: of clients that went away, for the most part.
+type remarks struct{ s *Sandbox }
+
+func (r remarks) Write(p []byte) (int, error) {
+	if !r.s.closing.Load() {
+		r.s.options.Logf("%s", strings.TrimSpace(string(p)))
+	}
+	return len(p), nil
+}
+
 // Close ends the sandbox and everything it started. Its folder stays.
 func (s *Sandbox) Close() {
 	s.close.Do(func() {
+		s.closing.Store(true)
 		for _, server := range s.servers {
 			server.Close()
 		}
@@ -255,7 +290,7 @@ func (s *Sandbox) Repository(ctx context.Context, name string) (string, error) {
 	return s.git.Create(ctx, name)
 }
 
-// Requests gives what a service (arm, registry, blob, git; empty or all: any) has seen, oldest first.
+// Requests gives what a service (arm, registry, blob, git, kube; empty or all: any) has seen, oldest first.
 func (s *Sandbox) Requests(service string) []Request { return s.traffic.Entries(service) }
 
 // ClearRequests forgets the requests seen.

@@ -23,12 +23,14 @@ const (
 	portBlob     = "blob"
 	portGitHTTP  = "gitHTTP"
 	portGitSSH   = "gitSSH"
+	portKube     = "kube"
 )
 
 // settings are chosen at the first start and kept, so that what was given out stays right.
 type settings struct {
-	Token string         `json:"token"`
-	Ports map[string]int `json:"ports"`
+	Token     string         `json:"token"`
+	KubeToken string         `json:"kubeToken"` // of the kubeconfigs that ARM hands out
+	Ports     map[string]int `json:"ports"`
 	// Controlplane is the binary of the last start: a later one may find no source.
 	Controlplane string `json:"controlplane,omitempty"`
 }
@@ -45,11 +47,14 @@ func (s *Sandbox) settle() (listeners map[string]net.Listener, err error) {
 	if s.settings.Token == "" {
 		s.settings.Token = "sandbox-" + rand.Text()
 	}
+	if s.settings.KubeToken == "" {
+		s.settings.KubeToken = rand.Text()
+	}
 	if s.settings.Ports == nil {
 		s.settings.Ports = map[string]int{}
 	}
 	listeners = map[string]net.Listener{}
-	for _, name := range []string{portARM, portRegistry, portBlob, portGitHTTP, portGitSSH} {
+	for _, name := range []string{portARM, portRegistry, portBlob, portGitHTTP, portGitSSH, portKube} {
 		listener, err := net.Listen("tcp", s.settings.address(name))
 		if err != nil {
 			for _, open := range listeners {

@@ -63,6 +63,7 @@ type component struct {
 	command []string
 	dir     string // of the logs
 	env     []string
+	kills   chan chan struct{} // asks for an end of the process; closed when it is no more
 	done    chan struct{}
 }
 
@@ -86,6 +87,20 @@ func (c *component) run(ctx context.Context, s *spawner, logf func(string, ...an
 		case <-time.After(wait):
 		}
 		wait = min(2*wait, lastRestart)
+	}
+}
+
+// kill ends the process as a crash does, and returns when it is no more.
+func (c *component) kill(ctx context.Context) error {
+	killed := make(chan struct{})
+	select {
+	case c.kills <- killed:
+		<-killed
+		return nil
+	case <-c.done:
+		return fmt.Errorf("%s has been stopped", c.name)
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 }
 
@@ -118,6 +133,10 @@ func (c *component) once(ctx context.Context, s *spawner) error {
 			err = errors.New("exit status 0")
 		}
 		return err
+	case killed := <-c.kills:
+		_ = cmd.Process.Kill() // it has ended by itself
+		defer close(killed)
+		return <-ended
 	case <-ctx.Done():
 	}
 	// All of them are made to be killed; etcd alone is asked first, as it then

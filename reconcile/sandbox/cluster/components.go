@@ -122,6 +122,7 @@ func (c *Cluster) components() ([]*component, error) {
 			name:    f.name,
 			command: slices.Concat(command(c.binary, assets, f.name), f.flags),
 			dir:     filepath.Join(dir, "log"),
+			kills:   make(chan chan struct{}),
 			done:    make(chan struct{}),
 		})
 	}

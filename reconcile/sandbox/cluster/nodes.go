@@ -23,9 +23,11 @@ import (
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes/scheme"
 	typedcorev1 "k8s.io/client-go/kubernetes/typed/core/v1"
+	listers "k8s.io/client-go/listers/core/v1"
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/record"
 
+	"github.com/amlaks/amlaks/reconcile/sandbox/cluster/internal/hollow"
 	"github.com/amlaks/amlaks/reconcile/sandbox/cluster/internal/images"
 	"github.com/amlaks/amlaks/reconcile/sandbox/cluster/internal/isolate"
 	"github.com/amlaks/amlaks/reconcile/sandbox/cluster/internal/kubelet"
@@ -35,7 +37,7 @@ import (
 // them, and the kubelet endpoint that all of them name.
 type nodes struct {
 	c        *Cluster
-	provider *kubelet.Provider
+	provider provider
 	server   *http.Server
 	events   record.EventBroadcaster
 	balancer *balancer
@@ -45,6 +47,22 @@ type nodes struct {
 
 	mu   sync.Mutex
 	each map[string]*runningNode
+}
+
+// provider is what is behind the nodes: processes, or nothing.
+type provider interface {
+	node.PodLifecycleHandler
+	node.PodNotifier
+	// Handler answers the API server as a kubelet does.
+	Handler() http.Handler
+	// Refresh writes anew what volumes show of a Secret or ConfigMap.
+	Refresh(kind, namespace, name string)
+	// End ends a node's pods at once.
+	End(node string)
+	// Close ends all pods and leaves their objects as they are.
+	Close()
+	// Sweep removes what is left of pods other than those with these UIDs.
+	Sweep(keep map[string]bool)
 }
 
 type runningNode struct {
@@ -73,25 +91,9 @@ func startNodes(ctx context.Context, c *Cluster) (_ *nodes, err error) {
 	}))
 	pods := bound.Core().V1().Pods()
 	all := informers.NewSharedInformerFactory(c.client, 0)
-	host, port, err := net.SplitHostPort(c.state.endpoint(portAPIServer))
-	if err != nil {
+	if n.provider, err = c.provider(pods.Lister(), recorder); err != nil {
 		return nil, err
 	}
-	owner := -1
-	if os.Geteuid() == 0 {
-		owner = isolate.HostBase
-	}
-	n.provider = kubelet.New(kubelet.Config{
-		Dir:      filepath.Join(c.dir, "pods"),
-		Client:   c.client,
-		Images:   &images.Store{Dir: filepath.Join(c.dir, "images"), Registry: c.registry, OwnerBase: owner},
-		Start:    c.spawner.start,
-		Pods:     pods.Lister(),
-		Recorder: recorder,
-		Address:  c.state.podAddress, Release: c.state.releasePod,
-		HostIP:        c.state.address(),
-		APIServerHost: host, APIServerPort: port,
-	})
 	if err := n.serve(); err != nil {
 		return nil, err
 	}
@@ -137,6 +139,32 @@ func startNodes(ctx context.Context, c *Cluster) (_ *nodes, err error) {
 	})
 	n.running.Go(func() { n.balancer.run(n.ctx) })
 	return n, nil
+}
+
+// provider makes what runs the pods.
+func (c *Cluster) provider(pods listers.PodLister, recorder record.EventRecorder) (provider, error) {
+	if c.hollow {
+		return hollow.New(c.client, c.state.address()), nil
+	}
+	host, port, err := net.SplitHostPort(c.state.endpoint(portAPIServer))
+	if err != nil {
+		return nil, err
+	}
+	owner := -1
+	if os.Geteuid() == 0 {
+		owner = isolate.HostBase
+	}
+	return kubelet.New(kubelet.Config{
+		Dir:      filepath.Join(c.dir, "pods"),
+		Client:   c.client,
+		Images:   &images.Store{Dir: filepath.Join(c.dir, "images"), Registry: c.registry, OwnerBase: owner},
+		Start:    c.spawner.start,
+		Pods:     pods,
+		Recorder: recorder,
+		Address:  c.state.podAddress, Release: c.state.releasePod,
+		HostIP:        c.state.address(),
+		APIServerHost: host, APIServerPort: port,
+	}), nil
 }
 
 // forgetGone gives back addresses and folders of pods that were deleted while

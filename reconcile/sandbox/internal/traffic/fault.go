@@ -9,11 +9,14 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // When a connection is reset.
 const (
 	ResetBefore = "before" // nothing has happened
+	ResetMiddle = "middle" // half of an upload to the registry has come, and is kept
 	ResetAfter  = "after"  // the write took effect, its answer is lost
 )
 
@@ -72,6 +75,9 @@ func (f *Fault) code() string {
 	if f.Code != "" {
 		return f.Code
 	}
+	if f.Service == Kube {
+		return string(kubeReason(f.Status))
+	}
 	switch f.Status {
 	case http.StatusTooManyRequests:
 		return "Throttled"
@@ -85,13 +91,40 @@ func (f *Fault) code() string {
 	return strings.ReplaceAll(http.StatusText(f.Status), " ", "")
 }
 
+// kubeReason is what an API server says beside a status.
+func kubeReason(status int) metav1.StatusReason {
+	switch status {
+	case http.StatusBadRequest:
+		return metav1.StatusReasonBadRequest
+	case http.StatusUnauthorized:
+		return metav1.StatusReasonUnauthorized
+	case http.StatusForbidden:
+		return metav1.StatusReasonForbidden
+	case http.StatusNotFound:
+		return metav1.StatusReasonNotFound
+	case http.StatusConflict:
+		return metav1.StatusReasonConflict
+	case http.StatusUnprocessableEntity:
+		return metav1.StatusReasonInvalid
+	case http.StatusTooManyRequests:
+		return metav1.StatusReasonTooManyRequests
+	case http.StatusInternalServerError:
+		return metav1.StatusReasonInternalError
+	case http.StatusServiceUnavailable:
+		return metav1.StatusReasonServiceUnavailable
+	case http.StatusGatewayTimeout:
+		return metav1.StatusReasonTimeout
+	}
+	return metav1.StatusReasonUnknown
+}
+
 // check completes the fault, or says what is wrong with it.
 func (f *Fault) check() error {
 	if f.Service == "" {
 		f.Service = ARM
 	}
-	if !slices.Contains([]string{ARM, Registry, Blob, Git}, f.Service) {
-		return fmt.Errorf("service %q: want arm, registry, blob or git", f.Service)
+	if !slices.Contains([]string{ARM, Registry, Blob, Git, Kube}, f.Service) {
+		return fmt.Errorf("service %q: want arm, registry, blob, git or kube", f.Service)
 	}
 	ways := 0
 	for _, given := range []bool{f.Status != 0, f.Reset != "", f.Stall > 0, f.Operation != ""} {
@@ -104,8 +137,10 @@ func (f *Fault) check() error {
 		return errors.New("a fault is exactly one of status, reset, stall and operation")
 	case f.Status != 0 && (f.Status < 400 || f.Status > 599):
 		return fmt.Errorf("status %d: want 400 to 599", f.Status)
-	case f.Reset != "" && f.Reset != ResetBefore && f.Reset != ResetAfter:
-		return fmt.Errorf("reset %q: want before or after", f.Reset)
+	case f.Reset != "" && !slices.Contains([]string{ResetBefore, ResetMiddle, ResetAfter}, f.Reset):
+		return fmt.Errorf("reset %q: want before, middle or after", f.Reset)
+	case f.Reset == ResetMiddle && f.Service != Registry:
+		return errors.New("reset middle: only the registry keeps half of a request")
 	case f.Operation != "" && f.Operation != "never" && f.Operation != "failed" && !strings.HasPrefix(f.Operation, "failed:"):
 		return fmt.Errorf("operation %q: want never, failed or failed:CODE", f.Operation)
 	case f.Operation != "" && f.Service != ARM:

@@ -7,9 +7,9 @@ import (
 	"context"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -27,6 +27,17 @@ const (
 	Registry = "registry"
 	Blob     = "blob"
 	Git      = "git"
+	Kube     = "kube"
+)
+
+// Moment is when a hook is called.
+type Moment int
+
+const (
+	// Before the request has any effect.
+	Before Moment = iota
+	// After it took effect, and before any of its answer is sent.
+	After
 )
 
 // Entry is one request seen. It holds no secret: credentials are left out of Headers and
@@ -46,6 +57,12 @@ type Entry struct {
 
 // Log keeps the latest requests and the faults that wait. The zero value is ready to use.
 type Log struct {
+	// Hook, if not nil, is called for every HTTP request, twice: Before and After. When it
+	// says false the connection is reset there and then. It is not called After when there
+	// is no answer that could be sent, and for streams, which go on for ever. Set it before
+	// the first request; it must be safe to call side by side.
+	Hook func(Entry, Moment) bool
+
 	mu      sync.Mutex
 	entries []Entry
 	faults  []*Fault
@@ -112,88 +129,98 @@ func (l *Log) Wrap(service string, next http.Handler, refuse func(w http.Respons
 			entry.Body = maskBody(body)
 			r.Body = io.NopCloser(bytes.NewReader(body))
 		}
-		answer := &statusWriter{ResponseWriter: w}
+		answer := &answer{ResponseWriter: w}
 		defer func() {
+			answer.settle()
 			entry.Status = answer.status
 			entry.DurationMS = float64(time.Since(entry.Time).Microseconds()) / 1000
 			l.Add(entry)
+			answer.send()
 		}()
+		if l.Hook != nil && !l.Hook(entry, Before) {
+			answer.reset()
+			return
+		}
+		if !isStream(r) {
+			answer.held = &bytes.Buffer{}
+			if l.Hook != nil {
+				answer.settled = func() bool {
+					seen := entry
+					seen.Status = answer.status
+					return l.Hook(seen, After)
+				}
+			}
+		}
 		fault := l.Take(service, r.Method, r.URL.Path)
 		if fault == nil {
 			next.ServeHTTP(answer, r)
 			return
 		}
 		entry.Fault = fault.String()
-		switch {
-		case fault.Reset == ResetBefore:
-			reset(w)
-		case fault.Reset == ResetAfter:
-			next.ServeHTTP(&discard{header: http.Header{}}, r)
-			reset(w)
-		case fault.Stall > 0:
-			timer := time.NewTimer(time.Duration(fault.Stall))
-			defer timer.Stop()
-			select {
-			case <-timer.C:
-				next.ServeHTTP(answer, r)
-			case <-r.Context().Done():
-			}
-		case fault.Operation != "":
-			next.ServeHTTP(answer, r.WithContext(context.WithValue(r.Context(), operationKey{}, fault.Operation)))
-		default:
-			if fault.RetryAfter > 0 {
-				w.Header().Set("Retry-After", fault.retryAfter())
-			}
-			refuse(answer, fault.Status, fault.code(), "a fault of the sandbox")
-		}
+		l.fail(fault, next, answer, r, refuse)
 	})
 }
 
-// reset ends the connection with a TCP RST: the client cannot know whether it was heard.
-func reset(w http.ResponseWriter) {
-	hijacker, ok := w.(http.Hijacker)
-	if !ok {
-		return
+// fail does to a request what a fault says.
+func (l *Log) fail(fault *Fault, next http.Handler, w *answer, r *http.Request, refuse func(w http.ResponseWriter, status int, code, message string)) {
+	switch {
+	case fault.Reset == ResetBefore:
+		w.reset()
+	case fault.Reset == ResetMiddle:
+		r.Body = firstHalf(r)
+		next.ServeHTTP(&discard{header: http.Header{}}, r)
+		w.reset()
+	case fault.Reset == ResetAfter:
+		if !isStream(r) { // which has no effect, and no end to wait for
+			next.ServeHTTP(&discard{header: http.Header{}}, r)
+		}
+		w.reset()
+	case fault.Stall > 0:
+		timer := time.NewTimer(time.Duration(fault.Stall))
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			next.ServeHTTP(w, r)
+		case <-r.Context().Done():
+		}
+	case fault.Operation != "":
+		next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), operationKey{}, fault.Operation)))
+	default:
+		if fault.RetryAfter > 0 {
+			w.Header().Set("Retry-After", fault.retryAfter())
+		}
+		refuse(w, fault.Status, fault.code(), "a fault of the sandbox")
 	}
-	conn, _, err := hijacker.Hijack()
-	if err != nil {
-		return
-	}
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		_ = tcp.SetLinger(0) // best effort: an orderly close is a lost answer too
-	}
-	conn.Close()
 }
 
-// statusWriter remembers the status.
-type statusWriter struct {
-	http.ResponseWriter
-	status int
-}
-
-func (w *statusWriter) WriteHeader(status int) {
-	if w.status == 0 {
-		w.status = status
+// isStream tells the requests whose answer has no end: watches, followed logs, and those
+// that become another protocol.
+func isStream(r *http.Request) bool {
+	query := r.URL.Query()
+	for _, name := range []string{"watch", "follow"} {
+		if on, err := strconv.ParseBool(query.Get(name)); on && err == nil {
+			return true
+		}
 	}
-	w.ResponseWriter.WriteHeader(status)
+	return r.Header.Get("Upgrade") != ""
 }
 
-func (w *statusWriter) Write(p []byte) (int, error) {
-	if w.status == 0 {
-		w.status = http.StatusOK
+// firstHalf gives half of a request's body and then the error of a connection that broke.
+// Of a body that does not say how long it is, it is half of what fits into memory.
+func firstHalf(r *http.Request) io.ReadCloser {
+	half, content := r.ContentLength/2, io.Reader(r.Body)
+	if r.ContentLength < 0 {
+		// What cannot be read is not there: the body ends early in any case.
+		known, _ := io.ReadAll(io.LimitReader(r.Body, maxHeld))
+		half, content = int64(len(known)/2), bytes.NewReader(known)
 	}
-	return w.ResponseWriter.Write(p)
+	return io.NopCloser(io.MultiReader(io.LimitReader(content, half), broken{}))
 }
 
-// Unwrap lets http.ResponseController flush through.
-func (w *statusWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+// broken is the end of a connection that was cut.
+type broken struct{}
 
-// discard takes an answer that nobody will get.
-type discard struct{ header http.Header }
-
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) Write(p []byte) (int, error) { return len(p), nil }
-func (d *discard) WriteHeader(int)             {}
+func (broken) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
 
 // plainHeaders leaves out what authenticates and what every client sends.
 func plainHeaders(header http.Header) map[string]string {
