@@ -13,8 +13,12 @@ import (
 	"github.com/amlaks/amlaks/reconcile"
 )
 
-// pollEvery is how often something that is waited for is looked at.
-const pollEvery = 500 * time.Millisecond
+// Something that is waited for is looked at soon, as small pods are ready in tenths of a
+// second, and then ever less often, down to every pollEvery.
+const (
+	firstPoll = 50 * time.Millisecond
+	pollEvery = 500 * time.Millisecond
+)
 
 // write applies the object as the file has it, if it is the stack's or nobody's.
 func (d *Driver) write(ctx context.Context, c *client, o object, step reconcile.Step) error {
@@ -120,8 +124,9 @@ func passing(err error) error {
 
 // poll calls done until it is, or fails, or ctx ends.
 func poll(ctx context.Context, done func() (bool, error)) error {
-	ticker := time.NewTicker(pollEvery)
-	defer ticker.Stop()
+	wait := firstPoll
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
 	for {
 		ok, err := done()
 		if ctx.Err() != nil {
@@ -133,8 +138,10 @@ func poll(ctx context.Context, done func() (bool, error)) error {
 		select {
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		case <-ticker.C:
+		case <-timer.C:
 		}
+		wait = min(2*wait, pollEvery)
+		timer.Reset(wait)
 	}
 }
 
