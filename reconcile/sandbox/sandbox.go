@@ -50,8 +50,8 @@ const (
 type Options struct {
 	// Dir holds all state. It must be the sandbox's alone.
 	Dir string
-	// Kubeconfig, when given, is the answer for every AKS cluster, now and at later starts on
-	// the same Dir: no control plane is started.
+	// Kubeconfig, when given, leads to what stands behind every AKS cluster, now and at later
+	// starts on the same Dir: no control plane is started.
 	Kubeconfig []byte
 	// ControlplaneSource is the folder of the controlplane module; empty: found from the working directory.
 	ControlplaneSource string
