@@ -1,13 +1,11 @@
 package reconcile
 
 import (
-	"fmt"
 	"maps"
 	"reflect"
 	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 )
 
 // masked stands in a plan for a value that must not be shown.
@@ -24,14 +22,14 @@ func Differences(desired, live map[string]any, how map[string]Comparator) []Fiel
 // desired is the same as nothing there, because servers drop or add them at will.
 func compareOwned(desired, live map[string]any, how map[string]Comparator) []FieldDiff {
 	d := differ{how: how, owned: true, creating: live == nil}
-	d.walk("", desired, live)
+	d.walk("", desired, live, false)
 	return d.diffs
 }
 
 // compareWhole lists every path at which before and after differ.
 func compareWhole(before, after map[string]any, how map[string]Comparator) []FieldDiff {
 	d := differ{how: how}
-	d.walk("", after, before)
+	d.walk("", after, before, false)
 	return d.diffs
 }
 
@@ -44,8 +42,10 @@ type differ struct {
 	diffs    []FieldDiff
 }
 
-func (d *differ) walk(path string, want, have any) {
+// walk compares what is at path. Under a sensitive path everything is.
+func (d *differ) walk(path string, want, have any, secret bool) {
 	how := d.comparator(path)
+	secret = secret || how == Sensitive
 	if (how == WriteOnly || how == CreateOnly) && !d.creating {
 		return
 	}
@@ -56,35 +56,35 @@ func (d *differ) walk(path string, want, have any) {
 	wantMap, isMap := want.(map[string]any)
 	haveMap, haveIsMap := have.(map[string]any)
 	if isMap && (haveIsMap || have == nil) || want == nil && haveIsMap && !d.owned {
-		d.walkMap(path, wantMap, haveMap)
+		d.walkMap(path, wantMap, haveMap, secret)
 		return
 	}
 	wantList, isList := want.([]any)
 	haveList, haveIsList := have.([]any)
-	if isList && haveIsList && how == exact && len(wantList) == len(haveList) {
+	if isList && haveIsList && (how == exact || how == Sensitive) && len(wantList) == len(haveList) {
 		for i := range wantList {
-			d.walk(path+"["+strconv.Itoa(i)+"]", wantList[i], haveList[i])
+			d.walk(path+"["+strconv.Itoa(i)+"]", wantList[i], haveList[i], secret)
 		}
 		return
 	}
 	if !equal(how, want, have) {
-		d.add(path, how, have, want)
+		d.add(path, secret, have, want)
 	}
 }
 
-func (d *differ) walkMap(path string, want, have map[string]any) {
+func (d *differ) walkMap(path string, want, have map[string]any, secret bool) {
 	keys := slices.Collect(maps.Keys(want))
 	if !d.owned {
 		keys = slices.AppendSeq(keys, maps.Keys(have))
 	}
 	slices.Sort(keys)
 	for _, key := range slices.Compact(keys) {
-		d.walk(joinPath(path, key), want[key], have[key])
+		d.walk(joinPath(path, key), want[key], have[key], secret)
 	}
 }
 
-func (d *differ) add(path string, how Comparator, before, after any) {
-	if how == Sensitive {
+func (d *differ) add(path string, secret bool, before, after any) {
+	if secret {
 		mask := func(v any) any {
 			if v == nil {
 				return nil
@@ -104,34 +104,6 @@ func (d *differ) comparator(path string) Comparator {
 		return how
 	}
 	return d.how[listIndex.ReplaceAllString(path, "[*]")]
-}
-
-func equal(how Comparator, want, have any) bool {
-	switch how {
-	case Fold, Region:
-		w, wok := want.(string)
-		h, hok := have.(string)
-		if !wok || !hok {
-			return reflect.DeepEqual(want, have)
-		}
-		if how == Region {
-			w, h = strings.ReplaceAll(w, " ", ""), strings.ReplaceAll(h, " ", "")
-		}
-		return strings.EqualFold(w, h)
-	case Set:
-		return slices.Equal(sortedText(want), sortedText(have))
-	}
-	return reflect.DeepEqual(normal(want), normal(have))
-}
-
-func sortedText(v any) []string {
-	list, _ := v.([]any)
-	text := make([]string, len(list))
-	for i, item := range list {
-		text[i] = fmt.Sprint(normal(item))
-	}
-	slices.Sort(text)
-	return text
 }
 
 // normal makes numbers of every Go type alike, at every depth.
