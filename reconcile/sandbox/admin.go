@@ -81,6 +81,7 @@ type overlayCall struct {
 // ClusterRequest is an AKS cluster to be made as by hand, without a stack's tags.
 type ClusterRequest struct {
 	Name, ResourceGroup, VMSize string
+	SubscriptionID              string // empty: the workspace's
 	AgentCount                  int
 }
 

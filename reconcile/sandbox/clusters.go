@@ -160,9 +160,12 @@ func (c *clusters) forget(id string) {
 	delete(c.started, id)
 }
 
-// folder is that of a cluster: its resource group and name are unique together.
+// folder is that of a cluster: its resource group and name are unique together, in a subscription.
 func (c *clusters) folder(id string) string {
 	parts := strings.Split(id, "/") // "", subscriptions, S, resourcegroups, G, providers, P, managedclusters, NAME
+	if parts[2] != SubscriptionID {
+		return filepath.Join(c.dir, parts[2]+"_"+parts[4]+"_"+parts[8])
+	}
 	return filepath.Join(c.dir, parts[4]+"_"+parts[8])
 }
 

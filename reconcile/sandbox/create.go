@@ -26,6 +26,9 @@ func (s *Sandbox) CreateCluster(ctx context.Context, request ClusterRequest) err
 	if request.ResourceGroup == "" {
 		request.ResourceGroup = ResourceGroup
 	}
+	if request.SubscriptionID == "" {
+		request.SubscriptionID = SubscriptionID
+	}
 	if request.VMSize == "" {
 		request.VMSize = defaultVMSize
 	}
@@ -36,7 +39,7 @@ func (s *Sandbox) CreateCluster(ctx context.Context, request ClusterRequest) err
 		return fmt.Errorf("cluster %q in group %q: not names that Azure would take", request.Name, request.ResourceGroup)
 	}
 	target := fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.ContainerService/managedClusters/%s?api-version=2025-02-01",
-		SubscriptionID, request.ResourceGroup, request.Name)
+		request.SubscriptionID, request.ResourceGroup, request.Name)
 	content, err := json.Marshal(map[string]any{
 		"location": "westeurope", "identity": map[string]any{"type": "SystemAssigned"},
 		"properties": map[string]any{

@@ -7,7 +7,7 @@
 // All of its state is in one folder. A sandbox that was killed at any moment goes on where it
 // was when it is started on that folder again, at the same addresses.
 //
-// It is no Azure: it knows one subscription, one workspace and one token, it checks no roles,
+// It is no Azure: it knows the subscriptions it is told of, one workspace and one token, it checks no roles,
 // and it must never listen on anything but loopback.
 package sandbox
 
@@ -70,6 +70,8 @@ type Options struct {
 	// is sent. False resets the connection there and then: Before, nothing has happened; After,
 	// the answer is lost. Streams (watches, followed logs) have no After.
 	Hook func(Request, Moment) bool
+	// Subscriptions are further ones that the identity can see. They hold clusters alone.
+	Subscriptions []string
 }
 
 // Moment is when Options.Hook is called.
@@ -170,7 +172,7 @@ func Start(ctx context.Context, options Options) (_ *Sandbox, err error) {
 func (s *Sandbox) serve(listeners map[string]net.Listener) error {
 	var err error
 	s.arm, err = arm.New(arm.Config{
-		Endpoint: s.ARMEndpoint(), Token: s.settings.Token, SubscriptionID: SubscriptionID, File: s.path("arm.json"),
+		Endpoint: s.ARMEndpoint(), Token: s.settings.Token, SubscriptionID: SubscriptionID, Subscriptions: s.options.Subscriptions, File: s.path("arm.json"),
 		Kubernetes: s.clusters, Logf: s.options.Logf, PageSize: s.options.PageSize, OperationTime: s.options.OperationTime,
 	})
 	if err != nil {
@@ -311,6 +313,10 @@ func (s *Sandbox) ClearFaults() {
 // Overlay writes merge over an ARM resource as another client with a newer API version would
 // have: keys that the SDK does not know are kept and shown.
 func (s *Sandbox) Overlay(id string, merge map[string]any) error { return s.arm.Overlay(id, merge) }
+
+// Stale makes so many reads of an ARM resource, after its next write has taken effect, show it
+// as it was before.
+func (s *Sandbox) Stale(id string, reads int) { s.arm.Stale(id, reads) }
 
 // RegisterModel puts a file or a folder into the workspace's datastore and registers it.
 func (s *Sandbox) RegisterModel(name, version, path string) error {

@@ -30,6 +30,7 @@ func (s *Server) viewCluster(id string) body {
 		profiles = append(profiles, profile)
 	}
 	put(view, "properties.agentPoolProfiles", profiles)
+	remove(view, secrets[:]...)
 	return view
 }
 
@@ -54,7 +55,7 @@ func (s *Server) getCluster(w http.ResponseWriter, r *request) *apiError {
 	if s.state.Resources[r.cluster()] == nil {
 		return notFound("Microsoft.ContainerService/managedClusters/" + r.names[7])
 	}
-	reply(w, http.StatusOK, s.viewCluster(r.cluster()))
+	reply(w, http.StatusOK, s.read(r.cluster(), s.viewCluster(r.cluster())))
 	return nil
 }
 
@@ -84,6 +85,10 @@ func (s *Server) putCluster(w http.ResponseWriter, r *request) *apiError {
 		"properties.provisioningState", "properties.powerState", "properties.fqdn", "properties.azurePortalFQDN", "properties.privateFQDN",
 		"properties.currentKubernetesVersion", "properties.maxAgentPools", "properties.resourceUID")
 	fill(sent, "properties", body{})
+	if refused := normalTags(sent, live, "tags"); refused != nil {
+		return refused
+	}
+	normalCluster(sent, live)
 	pools, refused := profiles(sent)
 	if refused != nil {
 		return refused
@@ -113,6 +118,7 @@ func (s *Server) putCluster(w http.ResponseWriter, r *request) *apiError {
 		defaultCluster(sent, r.names[3])
 		put(sent, "properties.provisioningState", "Updating")
 	}
+	s.beforeWrite(id, view)
 	s.touch(sent)
 	s.state.Resources[id] = sent
 	for name, pool := range pools {
@@ -149,6 +155,10 @@ func (s *Server) patchCluster(w http.ResponseWriter, r *request) *apiError {
 	if refused := s.refuseBusy(id); refused != nil {
 		return refused
 	}
+	if refused := normalTags(sent, live, "tags"); refused != nil {
+		return refused
+	}
+	s.beforeWrite(id, s.viewCluster(id))
 	if tags, ok := sent["tags"]; ok {
 		live["tags"] = tags
 	}

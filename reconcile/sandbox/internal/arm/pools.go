@@ -77,7 +77,7 @@ func (s *Server) getPool(w http.ResponseWriter, r *request) *apiError {
 	if live == nil {
 		return notFound("Microsoft.ContainerService/managedClusters/" + r.names[7] + "/agentPools/" + r.names[9])
 	}
-	reply(w, http.StatusOK, live)
+	reply(w, http.StatusOK, s.read(r.pool(), live))
 	return nil
 }
 
@@ -118,6 +118,10 @@ func (s *Server) putPool(w http.ResponseWriter, r *request) *apiError {
 		return refused
 	}
 	stripPool(properties)
+	if refused := normalTags(sent, live, "properties.tags"); refused != nil {
+		return refused
+	}
+	s.beforeWrite(key, live)
 	s.storePool(key, "/"+strings.Join(r.names, "/"), properties)
 	s.begin(w, r, &operation{Cluster: r.cluster(), Touched: []string{key}})
 	reply(w, status, s.state.Resources[key])
@@ -205,6 +209,9 @@ func (s *Server) checkProfiles(cluster string, pools map[string]body) *apiError 
 
 func checkPool(name string, pool body) *apiError {
 	count, given := at(pool, "count").(float64)
+	if refused := normalPool(pool); refused != nil {
+		return refused
+	}
 	switch {
 	case !poolName.MatchString(name):
 		return refusal(http.StatusBadRequest, "InvalidParameter", "The agent pool name '%s' is invalid: it must start with a lowercase letter and have 1 to 12 lowercase letters and digits.", name)

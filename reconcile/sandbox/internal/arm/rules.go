@@ -24,7 +24,7 @@ var (
 	}
 	poolImmutable = [...]string{
 		"vmSize", "vnetSubnetID", "podSubnetID", "osType", "osDiskSizeGB", "osDiskType", "maxPods", "availabilityZones",
-		"scaleSetPriority", "gpuInstanceProfile", "enableFIPS",
+		"scaleSetPriority", "gpuInstanceProfile", "enableFIPS", "type",
 	}
 )
 

@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -47,12 +48,14 @@ type Kubernetes interface {
 type Config struct {
 	Endpoint       string // http://127.0.0.1:PORT, for the links it gives out
 	Token          string // the bearer token it wants
-	SubscriptionID string // the only one there is
-	File           string // its state
-	Kubernetes     Kubernetes
-	Logf           func(string, ...any)
-	PageSize       int           // of lists; 0: 50
-	OperationTime  time.Duration // the least that an operation takes; 0: 150 ms
+	SubscriptionID string // the one of the workspace
+	// Subscriptions are further ones, for clusters alone.
+	Subscriptions []string
+	File          string // its state
+	Kubernetes    Kubernetes
+	Logf          func(string, ...any)
+	PageSize      int           // of lists; 0: 50
+	OperationTime time.Duration // the least that an operation takes; 0: 150 ms
 }
 
 // Server is the emulator. Close it after its last request.
@@ -64,6 +67,7 @@ type Server struct {
 
 	mu    sync.Mutex
 	state state
+	stale map[string]*staleRead // by key; a restart forgets it
 }
 
 // New reads the state and goes on with the operations that were cut short.
@@ -74,7 +78,7 @@ func New(config Config) (*Server, error) {
 	if config.OperationTime == 0 {
 		config.OperationTime = defaultOperationTime
 	}
-	s := &Server{config: config}
+	s := &Server{config: config, stale: map[string]*staleRead{}}
 	if err := s.load(); err != nil {
 		return nil, err
 	}
@@ -151,17 +155,20 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 	path := strings.Trim(r.URL.Path, "/")
 	req := &request{Request: r, parts: strings.Split(strings.ToLower(path), "/"), names: strings.Split(path, "/")}
 	p := req.parts
-	if len(p) < 2 || p[0] != "subscriptions" {
+	if p[0] != "subscriptions" {
 		return noRoute(r)
 	}
-	if p[1] != strings.ToLower(s.config.SubscriptionID) {
+	if len(p) == 1 {
+		return s.listSubscriptions(w, req)
+	}
+	if !slices.ContainsFunc(s.subscriptions(), func(id string) bool { return strings.EqualFold(id, p[1]) }) {
 		return refusal(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", req.names[1])
 	}
 	switch {
 	case len(p) >= 5 && p[2] == "providers" && p[3] == "microsoft.containerservice":
 		switch {
 		case p[4] == "managedclusters" && len(p) == 5:
-			return s.listClusters(w, req, "")
+			return s.listClusters(w, req, "/subscriptions/"+p[1]+"/")
 		case p[4] == "locations" && len(p) == 8 && p[6] == "operations":
 			return s.getOperation(w, req, p[7])
 		}
@@ -217,6 +224,21 @@ func (s *Server) routeCluster(w http.ResponseWriter, r *request) *apiError {
 		return badMethod(r)
 	}
 	return noRoute(r.Request)
+}
+
+func (s *Server) subscriptions() []string {
+	return append([]string{s.config.SubscriptionID}, s.config.Subscriptions...)
+}
+
+func (s *Server) listSubscriptions(w http.ResponseWriter, r *request) *apiError {
+	if r.Method != http.MethodGet {
+		return badMethod(r)
+	}
+	all := []body{}
+	for _, id := range s.subscriptions() {
+		all = append(all, body{"id": "/subscriptions/" + id, "subscriptionId": id, "displayName": "sandbox", "state": "Enabled"})
+	}
+	return s.page(w, r, all)
 }
 
 // getGroup answers for a resource group: all of them exist.
