@@ -233,7 +233,7 @@ func converge(c *Change, stack string, known Outputs) {
 	case l.State == InProgress || l.State == Unhealthy:
 		c.Action, c.Why = Wait, l.Status
 	default:
-		c.Action = NoOp
+		c.Action, c.Why = NoOp, l.Status
 	}
 }
 

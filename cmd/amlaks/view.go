@@ -50,12 +50,12 @@ func symbol(a reconcile.Action) string {
 func printPlan(w io.Writer, p *reconcile.Plan) {
 	width := 0
 	for _, c := range p.Changes {
-		if c.Action != reconcile.NoOp {
+		if c.Action != reconcile.NoOp || c.Why != "" {
 			width = max(width, len(c.Address))
 		}
 	}
 	for _, c := range p.Changes {
-		if c.Action == reconcile.NoOp {
+		if c.Action == reconcile.NoOp && c.Why == "" {
 			continue
 		}
 		about := c.Summary

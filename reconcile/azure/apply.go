@@ -22,8 +22,8 @@ func (d *Driver) applyCluster(ctx context.Context, step reconcile.Step, t target
 		return nil, d.remove(ctx, t.id, step.Progress)
 	case reconcile.Create:
 		own := step.Resource.Spec.(*clusterSpec)
-		content := maps.Clone(step.Desired)
-		properties := maps.Clone(content["properties"].(body))
+		content := overlay(body{}, step.Desired, nil, "") // without nulls
+		properties := content["properties"].(body)
 		pools := make([]any, len(own.pools))
 		for i, pool := range own.pools {
 			profile, err := asBody(pool)
@@ -37,7 +37,6 @@ func (d *Driver) applyCluster(ctx context.Context, step reconcile.Step, t target
 			pools[i] = profile
 		}
 		properties["agentPoolProfiles"] = pools
-		content["properties"] = properties
 		if err := d.create(ctx, step, t.id, content); err != nil {
 			return nil, err
 		}
@@ -63,13 +62,12 @@ func (d *Driver) applyPool(ctx context.Context, step reconcile.Step, t target) e
 		if err != nil {
 			return err
 		}
-		if live != nil && len(reconcile.Differences(step.Desired, live, step.Resource.Compare)) == 0 {
+		if live != nil && !differs(step.Resource, d.wanted(step.Resource, step.Desired, live), live) {
 			return nil
 		}
-		content := maps.Clone(step.Desired)
-		if properties := maps.Clone(content["properties"].(body)); properties["count"] == nil {
+		content := overlay(body{}, step.Desired, nil, "")
+		if properties := content["properties"].(body); properties["count"] == nil {
 			properties["count"] = properties["minCount"]
-			content["properties"] = properties
 		}
 		return d.create(ctx, step, t.id, content)
 	default: // Update, Wait
@@ -150,12 +148,13 @@ func (d *Driver) create(ctx context.Context, step reconcile.Step, id string, con
 	case there:
 		return d.update(ctx, step, id)
 	}
-	return d.verify(ctx, step, id)
+	return d.verify(ctx, step, id, step.Desired)
 }
 
 // update overlays what is owned on what is live and sends it back under its ETag. Nothing
 // is sent when nothing differs and the last operation went well.
 func (d *Driver) update(ctx context.Context, step reconcile.Step, id string) error {
+	var want body
 	err := d.retry(ctx, id, step.Progress, func() error {
 		live, err := d.settled(ctx, id, step.Progress)
 		if err != nil {
@@ -164,11 +163,12 @@ func (d *Driver) update(ctx context.Context, step reconcile.Step, id string) err
 		if live == nil {
 			return gone(id)
 		}
+		want = d.wanted(step.Resource, step.Desired, live)
 		how, _ := state(text(live, "properties", "provisioningState"))
-		if how == reconcile.Settled && len(reconcile.Differences(step.Desired, live, step.Resource.Compare)) == 0 {
+		if how == reconcile.Settled && !differs(step.Resource, want, live) {
 			return nil
 		}
-		content := overlay(live, step.Desired, step.Resource.Compare, "")
+		content := overlay(live, want, step.Resource.Compare, "")
 		// AKS changes a cluster's pools only through themselves once it exists.
 		delete(content["properties"].(body), "agentPoolProfiles")
 		step.Progress("waiting for Azure")
@@ -177,23 +177,11 @@ func (d *Driver) update(ctx context.Context, step reconcile.Step, id string) err
 	if err != nil {
 		return explain("update "+id, err)
 	}
-	return d.verify(ctx, step, id)
+	return d.verify(ctx, step, id, want)
 }
 
 func gone(id string) error {
 	return &reconcile.Failure{Reason: reconcile.ReasonStale, Err: fmt.Errorf("%s is gone", id), Hint: "plan again"}
-}
-
-// verify reads back what was written: a service may take a request and keep something else.
-func (d *Driver) verify(ctx context.Context, step reconcile.Step, id string) error {
-	live, err := d.arm.get(ctx, id, aksVersion)
-	if err != nil {
-		return explain("read back "+id, err)
-	}
-	for _, diff := range reconcile.Differences(step.Desired, live, step.Resource.Compare) {
-		step.Progress(fmt.Sprintf("warning: Azure kept %s as %v, not %v", diff.Path, diff.Before, diff.After))
-	}
-	return nil
 }
 
 // remove deletes and waits; what is gone already is fine.
@@ -268,24 +256,4 @@ func ifMatch(live body) http.Header {
 		return nil
 	}
 	return http.Header{"If-Match": {etag}}
-}
-
-// overlay lays the owned values over the live body; lists are replaced whole. What counts
-// only when a resource is made stays as it is, because AKS refuses to change it.
-func overlay(live, owned body, how map[string]reconcile.Comparator, under string) body {
-	out := maps.Clone(live)
-	for key, value := range owned {
-		path := under + key
-		if how[path] == reconcile.CreateOnly {
-			continue
-		}
-		below, isObject := value.(body)
-		liveBelow, liveIsObject := out[key].(body)
-		if isObject && liveIsObject {
-			out[key] = overlay(liveBelow, below, how, path+".")
-			continue
-		}
-		out[key] = value
-	}
-	return out
 }

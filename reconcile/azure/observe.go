@@ -10,7 +10,8 @@ import (
 )
 
 // Observe implements reconcile.Driver: one GET for the workspace, one list call for all
-// clusters and pools of the subscription, and a GET for each cluster attached from elsewhere.
+// clusters and pools of each subscription that the identity can see, and a GET for a cluster
+// that is attached from one that it cannot.
 func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reconcile.Live, error) {
 	ctx = correlation(ctx, d.run)
 	workspace, err := d.observeWorkspace(ctx)
@@ -18,9 +19,9 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		return nil, err
 	}
 	live := []reconcile.Live{workspace}
-	all, err := d.arm.list(ctx, "/subscriptions/"+d.stack.Workspace.SubscriptionID+"/providers/Microsoft.ContainerService/managedClusters", aksVersion)
+	all, err := d.clusters(ctx)
 	if err != nil {
-		return nil, explain("list AKS clusters", err)
+		return nil, err
 	}
 	byID := make(map[string]body, len(all))
 	for _, cluster := range all {
@@ -56,12 +57,14 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		}
 		live = append(live, seen...)
 	}
+	d.predictAll(request.Resources, live, workspace.Outputs[OutputLocation])
 	for _, cluster := range all { // what has left the file
 		if declared[strings.ToLower(text(cluster, "id"))] {
 			continue
 		}
-		attachedAs := text(cluster, "tags", tagAttached+d.stack.Name)
-		if attachedAs == "" && text(cluster, "tags", tagStack) != d.stack.Name {
+		attachedAs := d.attachedAs(cluster)
+		// A stack makes clusters in its own subscription alone: in another, the same name is another stack's.
+		if attachedAs == "" && (d.elsewhere(cluster) || text(cluster, "tags", tagStack) != d.stack.Name) {
 			continue
 		}
 		name := attachedAs
@@ -140,6 +143,9 @@ func (d *Driver) liveCluster(ctx context.Context, address reconcile.Address, clu
 	if attached {
 		// The tag that is owned is the stack's own, so nobody else can own this resource.
 		l.Owner, l.Protected = d.stack.Name, false
+		if d.attachedFromElsewhere(cluster) {
+			l.Owner = fmt.Sprintf("%s of another subscription: %s", d.stack.Name, text(cluster, "tags", tagAttached+d.stack.Name))
+		}
 	}
 	if l.Owner != d.stack.Name {
 		return []reconcile.Live{l}, nil
@@ -152,10 +158,14 @@ func (d *Driver) liveCluster(ctx context.Context, address reconcile.Address, clu
 		return nil, fmt.Errorf("%s: %w", address, err)
 	default: // it is being made, or was never finished: what is in it is known when it runs
 	}
-	live := []reconcile.Live{l}
 	if attached {
-		return live, nil
+		if kubeconfig != "" {
+			// Whoever made it mends it, and scoring goes on meanwhile: it is told, not waited for.
+			l.State = reconcile.Settled
+		}
+		return []reconcile.Live{l}, nil
 	}
+	live := []reconcile.Live{l}
 	profiles, _ := at(cluster, "properties", "agentPoolProfiles").([]any)
 	for _, item := range profiles {
 		profile, _ := item.(body)

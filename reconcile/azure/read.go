@@ -21,14 +21,19 @@ func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live
 	if found == nil {
 		return nil, nil
 	}
+	var live reconcile.Live
 	if t.pool == "" {
-		live, err := d.liveCluster(ctx, step.Change.Address, found, t.attached)
+		all, err := d.liveCluster(ctx, step.Change.Address, found, t.attached)
 		if err != nil {
 			return nil, err
 		}
-		return &live[0], nil
+		live = all[0]
+	} else {
+		properties, _ := found["properties"].(body)
+		live = livePool(step.Change.Address, t, properties)
 	}
-	properties, _ := found["properties"].(body)
-	pool := livePool(step.Change.Address, t, properties)
-	return &pool, nil
+	if step.Desired != nil {
+		d.predict(step.Resource, step.Desired, &live)
+	}
+	return &live, nil
 }

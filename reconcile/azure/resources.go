@@ -59,7 +59,7 @@ func (d *Driver) attachedCluster(c spec.Cluster) reconcile.Resource {
 	id := d.attachedID(c.Attach)
 	return reconcile.Resource{
 		Address: ClusterAddress(c.Name), Driver: DriverName,
-		Desired: body{"tags": body{tagAttached + d.stack.Name: c.Name}},
+		Desired: body{"tags": body{tagAttached + d.stack.Name: d.attachedTag(id, c.Name)}},
 		Summary: "attach AKS cluster " + id[strings.LastIndex(id, "/")+1:],
 		Spec:    &clusterSpec{Cluster: c, id: id},
 	}
@@ -72,7 +72,11 @@ func (d *Driver) ownCluster(c spec.Cluster) ([]reconcile.Resource, error) {
 	own := &clusterSpec{Cluster: c, id: id}
 	address := ClusterAddress(c.Name)
 	var pools []reconcile.Resource
-	for _, pool := range d.poolProfiles(c) {
+	profiles, err := d.poolProfiles(c)
+	if err != nil {
+		return nil, err
+	}
+	for _, pool := range profiles {
 		own.pools = append(own.pools, pool)
 		desired, err := poolBody(pool)
 		if err != nil {
@@ -120,16 +124,16 @@ func (d *Driver) clusterBody(c spec.Cluster) (body, error) {
 		properties.NetworkProfile.ServiceCidr = to.Ptr(v.ServiceCIDR)
 		properties.NetworkProfile.DNSServiceIP = to.Ptr(v.DNSServiceIP)
 	}
-	if c.PrivateCluster || len(c.AuthorizedIPRanges) > 0 {
-		access := &aks.ManagedClusterAPIServerAccessProfile{AuthorizedIPRanges: to.SliceOfPtrs(c.AuthorizedIPRanges...)}
-		if c.PrivateCluster {
-			access.EnablePrivateCluster = to.Ptr(true)
-		}
-		properties.APIServerAccessProfile = access
+	properties.APIServerAccessProfile = &aks.ManagedClusterAPIServerAccessProfile{EnablePrivateCluster: to.Ptr(c.PrivateCluster)}
+	if !c.PrivateCluster { // a private one has no public address to guard
+		properties.APIServerAccessProfile.AuthorizedIPRanges = to.SliceOfPtrs(c.AuthorizedIPRanges...)
 	}
 	tags := map[string]*string{tagStack: to.Ptr(d.stack.Name), tagProtect: to.Ptr(strconv.FormatBool(c.Protect))}
 	for key, value := range c.Tags {
 		tags[key] = to.Ptr(value)
+	}
+	if err := clusterLedger.write(tags, slices.Sorted(maps.Keys(c.Tags))); err != nil {
+		return nil, fmt.Errorf("tags: %w", err)
 	}
 	out, err := asBody(aks.ManagedCluster{
 		SKU:        &aks.ManagedClusterSKU{Name: to.Ptr(aks.ManagedClusterSKUNameBase), Tier: &tier},
@@ -151,10 +155,13 @@ var clusterCompare = map[string]reconcile.Comparator{
 	"sku.name":             reconcile.Fold,
 	"sku.tier":             reconcile.Fold,
 	"identity.type":        reconcile.Fold,
-	"properties.apiServerAccessProfile.authorizedIPRanges": reconcile.Set,
-	"properties.networkProfile.networkPlugin":              reconcile.Fold,
-	"properties.networkProfile.networkPluginMode":          reconcile.Fold,
-	"properties.networkProfile.loadBalancerSku":            reconcile.Fold,
+	// AKS upgrades patches by itself, where that is on, and then says the whole version.
+	"properties.kubernetesVersion":                           reconcile.Minor,
+	"properties.apiServerAccessProfile.authorizedIPRanges":   reconcile.CIDRSet,
+	"properties.apiServerAccessProfile.enablePrivateCluster": reconcile.Default("false"),
+	"properties.networkProfile.networkPlugin":                reconcile.Fold,
+	"properties.networkProfile.networkPluginMode":            reconcile.Fold,
+	"properties.networkProfile.loadBalancerSku":              reconcile.Fold,
 }
 
 // clusterImmutable is from azurerm's list of what forces a new AKS cluster (azure-sdk notes, August 2026).
@@ -164,15 +171,18 @@ var clusterImmutable = immutable("a cluster keeps it for life: declare another c
 	"properties.networkProfile.loadBalancerSku", "properties.apiServerAccessProfile.enablePrivateCluster")
 
 var poolCompare = map[string]reconcile.Comparator{
-	"properties.mode":             reconcile.Fold,
-	"properties.vmSize":           reconcile.Fold,
-	"properties.vnetSubnetID":     reconcile.Fold,
-	"properties.scaleSetPriority": reconcile.Fold,
-	"properties.nodeTaints":       reconcile.Set,
+	"properties.mode":              reconcile.Fold,
+	"properties.vmSize":            reconcile.Fold,
+	"properties.osType":            reconcile.Fold,
+	"properties.type":              reconcile.Fold,
+	"properties.vnetSubnetID":      reconcile.Fold,
+	"properties.scaleSetPriority":  reconcile.Default(string(aks.ScaleSetPriorityRegular)),
+	"properties.enableAutoScaling": reconcile.Default("false"),
+	"properties.nodeTaints":        reconcile.Set,
 }
 
 var poolImmutable = immutable("AKS cannot change it in place, and this version does not rotate pools: add a pool under nodePools and move to it",
-	"properties.vmSize", "properties.vnetSubnetID", "properties.scaleSetPriority")
+	"properties.vmSize", "properties.vnetSubnetID", "properties.scaleSetPriority", "properties.osType", "properties.type")
 
 func immutable(why string, paths ...string) map[string]reconcile.Strategy {
 	table := make(map[string]reconcile.Strategy, len(paths))
@@ -180,57 +190,6 @@ func immutable(why string, paths ...string) map[string]reconcile.Strategy {
 		table[path] = reconcile.Strategy{Action: reconcile.Refuse, Why: path + ": " + why}
 	}
 	return table
-}
-
-// poolProfiles are the cluster's pools: the one of vmSize and agentCount, and nodePools.
-func (d *Driver) poolProfiles(c spec.Cluster) []aks.ManagedClusterAgentPoolProfile {
-	pools := []spec.NodePool{{Name: systemPool, VMSize: c.VMSize, AgentCount: c.AgentCount}}
-	pools = append(pools, c.NodePools...)
-	profiles := make([]aks.ManagedClusterAgentPoolProfile, 0, len(pools))
-	for i, pool := range pools {
-		profile := aks.ManagedClusterAgentPoolProfile{
-			Name:   to.Ptr(pool.Name),
-			Mode:   to.Ptr(aks.AgentPoolModeUser),
-			VMSize: to.Ptr(pool.VMSize),
-			OSType: to.Ptr(aks.OSTypeLinux),
-			Type:   to.Ptr(aks.AgentPoolTypeVirtualMachineScaleSets),
-			Tags:   map[string]*string{tagStack: to.Ptr(d.stack.Name)},
-		}
-		if i == 0 {
-			profile.Mode = to.Ptr(aks.AgentPoolModeSystem)
-		}
-		if pool.AgentCount != nil {
-			profile.Count = to.Ptr(int32(*pool.AgentCount))
-		}
-		if pool.MinCount != nil && pool.MaxCount != nil {
-			profile.EnableAutoScaling = to.Ptr(true)
-			profile.MinCount = to.Ptr(int32(*pool.MinCount))
-			profile.MaxCount = to.Ptr(int32(*pool.MaxCount))
-		}
-		if pool.Spot {
-			profile.ScaleSetPriority = to.Ptr(aks.ScaleSetPrioritySpot)
-		}
-		if c.VNet != nil {
-			profile.VnetSubnetID = to.Ptr(fmt.Sprintf("/subscriptions/%s/resourceGroups/%s/providers/Microsoft.Network/virtualNetworks/%s/subnets/%s",
-				d.stack.Workspace.SubscriptionID, c.VNet.ResourceGroup, c.VNet.Name, c.VNet.Subnet))
-		}
-		profile.NodeTaints = to.SliceOfPtrs(pool.Taints...)
-		for _, key := range slices.Sorted(maps.Keys(pool.Labels)) {
-			if profile.NodeLabels == nil {
-				profile.NodeLabels = map[string]*string{}
-			}
-			profile.NodeLabels[key] = to.Ptr(pool.Labels[key])
-		}
-		profiles = append(profiles, profile)
-	}
-	return profiles
-}
-
-// poolBody is a profile as the agentPools resource has it: under properties, without the name.
-func poolBody(profile aks.ManagedClusterAgentPoolProfile) (body, error) {
-	properties, err := asBody(profile)
-	delete(properties, "name")
-	return body{"properties": properties}, err
 }
 
 func poolSummary(pool aks.ManagedClusterAgentPoolProfile) string {

@@ -214,12 +214,12 @@ func TestWriteRace(t *testing.T) {
 	w := start(t)
 	w.converge(small(onePool), reconcile.Options{})
 	w.byHand(sandbox.ClusterRequest{Name: "existing"}, map[string]any{"team": "risk"})
-	attached := clusters("- {name: prod, purpose: DevTest, protect: false}\n- {name: shared, purpose: DevTest, attach: {resourceGroup: ml-prod, clusterName: existing}}")
-	for name, test := range map[string]struct{ stack, cluster, write string }{
-		"update": {small(onePool, "tags: {cost: a}"), "prod", "PUT prod if match"},
-		"attach": {attached, "existing", "PATCH existing if match"},
+	attached := clusters("- {name: prod, purpose: DevTest, protect: false, tags: {cost: a}}\n- {name: shared, purpose: DevTest, attach: {resourceGroup: ml-prod, clusterName: existing}}")
+	for _, test := range []struct{ name, stack, cluster, write string }{
+		{"update", small(onePool, "tags: {cost: a}"), "prod", "PUT prod if match"},
+		{"attach", attached, "existing", "PATCH existing if match"},
 	} {
-		t.Run(name, func(t *testing.T) {
+		t.Run(test.name, func(t *testing.T) {
 			w := &world{w.Sandbox, t}
 			w.ClearRequests()
 			s := w.plan(test.stack, reconcile.Options{})
@@ -227,7 +227,7 @@ func TestWriteRace(t *testing.T) {
 			s.each = func(e reconcile.Event) {
 				if e.Phase == reconcile.Progress && e.Message == "waiting for Azure" {
 					once.Do(func() {
-						w.overlay(clusterID(test.cluster), map[string]any{"tags": map[string]any{"raced": name}})
+						w.overlay(clusterID(test.cluster), map[string]any{"tags": map[string]any{"raced": test.name}})
 					})
 				}
 			}
@@ -236,7 +236,7 @@ func TestWriteRace(t *testing.T) {
 			if first := w.writes()[0].Status; first != 412 {
 				t.Errorf("the first write got HTTP %d, want 412", first)
 			}
-			if got := w.tags(test.cluster)["raced"]; got != name {
+			if got := w.tags(test.cluster)["raced"]; got != test.name {
 				t.Errorf("the tag that was written meanwhile is %v", got)
 			}
 			w.wantSteady(test.stack, reconcile.Options{})
