@@ -1,6 +1,15 @@
 package azure
 
-import "time"
+import (
+	"time"
+
+	"github.com/amlaks/amlaks/reconcile"
+)
 
 // SetSettleEvery shortens the waits of a driver.
 func (d *Driver) SetSettleEvery(every time.Duration) { d.settleEvery = every }
+
+// ImmutableTables are those of clusters and of pools.
+func ImmutableTables() (cluster, pool map[string]reconcile.Strategy) {
+	return clusterImmutable, poolImmutable
+}

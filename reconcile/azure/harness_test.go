@@ -313,6 +313,9 @@ func (w *world) byHand(request sandbox.ClusterRequest, tags map[string]any) {
 	if request.ResourceGroup != "" {
 		id = strings.Replace(id, "/"+sandbox.ResourceGroup+"/", "/"+request.ResourceGroup+"/", 1)
 	}
+	if request.SubscriptionID != "" {
+		id = strings.Replace(id, sandbox.SubscriptionID, request.SubscriptionID, 1)
+	}
 	w.overlay(id, map[string]any{"tags": tags})
 }
 
@@ -327,5 +330,30 @@ func (w *world) fault(fault sandbox.Fault) {
 	w.t.Helper()
 	if _, err := w.Fault(fault); err != nil {
 		w.t.Fatal(err)
+	}
+}
+
+// wantIdle waits until no operation runs on a cluster or its pools.
+func (w *world) wantIdle(name string) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(w.t.Context(), 20*time.Second)
+	defer cancel()
+	ticker := time.NewTicker(settleEvery)
+	defer ticker.Stop()
+	for {
+		_, cluster := w.send(http.MethodGet, clusterID(name), "")
+		busy := at(cluster, "properties", "provisioningState") != "Succeeded"
+		pools, _ := at(cluster, "properties", "agentPoolProfiles").([]any)
+		for _, pool := range pools {
+			busy = busy || at(pool, "provisioningState") != "Succeeded"
+		}
+		if !busy {
+			return
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			w.t.Fatalf("%s: an operation is still running on it", name)
+		}
 	}
 }
