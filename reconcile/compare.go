@@ -42,10 +42,10 @@ type differ struct {
 	diffs    []FieldDiff
 }
 
-// walk compares what is at path. Under a sensitive path everything is.
+// walk compares what is at path. Under a path that is not to be shown nothing is.
 func (d *differ) walk(path string, want, have any, secret bool) {
 	how := d.comparator(path)
-	secret = secret || how == Sensitive
+	secret = secret || how == Sensitive || how == WriteOnly
 	if (how == WriteOnly || how == CreateOnly) && !d.creating {
 		return
 	}

@@ -72,7 +72,7 @@ const (
 	Set        Comparator = "set"        // a list whose order does not matter
 	CIDRSet    Comparator = "cidrSet"    // such a list of address ranges: 203.0.113.7 is 203.0.113.7/32
 	Minor      Comparator = "minor"      // 1.36 means any 1.36.x
-	WriteOnly  Comparator = "writeOnly"  // never read back: no difference can be seen
+	WriteOnly  Comparator = "writeOnly"  // never read back: no difference can be seen; shown masked
 	CreateOnly Comparator = "createOnly" // counts when it is made, and not afterwards
 	Sensitive  Comparator = "sensitive"  // compared exactly, shown masked, with all below it
 	exact      Comparator = ""
