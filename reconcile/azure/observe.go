@@ -141,13 +141,16 @@ func (d *Driver) liveCluster(ctx context.Context, address reconcile.Address, clu
 	}
 	l.State, l.Status = state(text(cluster, "properties", "provisioningState"))
 	if attached {
-		// The tag that is owned is the stack's own, so nobody else can own this resource.
-		l.Owner, l.Protected = d.stack.Name, false
-		if d.attachedFromElsewhere(cluster) {
-			l.Owner = fmt.Sprintf("%s of another subscription: %s", d.stack.Name, text(cluster, "tags", tagAttached+d.stack.Name))
+		// All that is owned is the stack's own tag, so it is nobody's until that is there.
+		l.Owner, l.Protected = "", false
+		switch attachedAs := text(cluster, "tags", tagAttached+d.stack.Name); {
+		case d.attachedFromElsewhere(cluster):
+			l.Owner = fmt.Sprintf("%s of another subscription: %s", d.stack.Name, attachedAs)
+		case attachedAs != "":
+			l.Owner = d.stack.Name
 		}
 	}
-	if l.Owner != d.stack.Name {
+	if l.Owner != d.stack.Name && (!attached || l.Owner != "") {
 		return []reconcile.Live{l}, nil
 	}
 	kubeconfig, err := d.kubeconfig(ctx, id)

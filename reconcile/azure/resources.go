@@ -59,7 +59,7 @@ func (d *Driver) attachedCluster(c spec.Cluster) reconcile.Resource {
 	id := d.attachedID(c.Attach)
 	return reconcile.Resource{
 		Address: ClusterAddress(c.Name), Driver: DriverName,
-		Desired: body{"tags": body{tagAttached + d.stack.Name: d.attachedTag(id, c.Name)}},
+		Desired: body{"tags": body{tagAttached + d.stack.Name: d.attachedTag(id, c.Name)}}, Adopt: true,
 		Summary: "attach AKS cluster " + id[strings.LastIndex(id, "/")+1:],
 		Spec:    &clusterSpec{Cluster: c, id: id},
 	}
