@@ -27,7 +27,7 @@ func (d *Driver) write(ctx context.Context, c *client, o object, step reconcile.
 	case apierrors.IsNotFound(err):
 	case err != nil:
 		return explain("read "+string(o.address()), err)
-	case live.GetLabels()[LabelStack] != d.stack.Name && !(o.kind == kindNamespace && live.GetLabels()[LabelStack] == ""):
+	case live.GetLabels()[LabelStack] != d.stack.Name && !(step.Resource.Adopt && live.GetLabels()[LabelStack] == ""):
 		return &reconcile.Failure{
 			Reason: reconcile.ReasonOwned,
 			Err:    fmt.Errorf("%s %s/%s exists and is not the stack's", o.kind, o.namespace, o.name),
