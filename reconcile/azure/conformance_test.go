@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -14,6 +15,8 @@ import (
 	"github.com/amlaks/amlaks/reconcile/drivertest"
 	"github.com/amlaks/amlaks/reconcile/sandbox"
 )
+
+func TestMain(m *testing.M) { os.Exit(drivertest.Main(m)) }
 
 // TestConformance takes each kind of resource of this driver through the engine's suite.
 func TestConformance(t *testing.T) {

@@ -51,8 +51,8 @@ func (g *ground) wantEnd(a act, objects []string) {
 	} else {
 		g.wantThere()
 	}
-	if twice := g.tap.twice(); len(twice) > 0 && g.Nature.ContentAddressed == "" {
-		g.t.Errorf("made more than once: %q", twice)
+	if again := g.tap.again(); len(again) > 0 && g.Nature.ContentAddressed == "" {
+		g.t.Errorf("made more than once: %q", again)
 	}
 }
 
@@ -63,92 +63,82 @@ type calm struct {
 	objects          []string
 }
 
-// eachAct walks every act once without trouble, to know its requests and its end, and gives
-// those to trouble.
-func (g *ground) eachAct(trouble func(*testing.T, calm)) {
+// trouble walks every act once in peace, to know its requests and its end, and then again
+// with every kind of trouble at each of them.
+func (g *ground) trouble() {
 	for _, a := range g.acts() {
 		g.t.Run(a.name, func(t *testing.T) {
 			var c calm
-			t.Run("calm", func(t *testing.T) {
-				quiet := g.newGround(t)
-				x := quiet.begin(a)
+			t.Run("in peace", func(t *testing.T) {
+				g := g.newGround(t)
+				x := g.begin(a)
 				mark := x.wire.mark()
 				x.wantDone(x.apply())
 				all, writes := x.wire.since(mark)
 				if len(writes) == 0 {
 					t.Fatalf("it wrote nothing: %v", all)
 				}
-				c = calm{act: a, requests: len(all), writes: len(writes), objects: quiet.place.Objects(t)}
-				quiet.wantEnd(a, c.objects)
+				c = calm{act: a, requests: len(all), writes: len(writes), objects: g.place.Objects(t)}
+				g.wantEnd(a, c.objects)
 			})
-			if !t.Failed() {
-				trouble(t, c)
+			if t.Failed() {
+				return
 			}
+			for n := 1; n <= c.writes; n++ {
+				g.on(t, fmt.Sprintf("answer %d of %d lost", n, c.writes), func(g *ground) { g.lost(c, n) })
+			}
+			for n := 1; n <= c.requests; n++ {
+				g.on(t, fmt.Sprintf("killed at request %d of %d", n, c.requests), func(g *ground) { g.killed(c, n) })
+			}
+			g.on(t, "two runs at once", func(g *ground) { g.twice(c) })
 		})
 	}
 }
 
-// lost: a write took effect and its answer never came. The run ends well, or the next does.
-func (g *ground) lost() {
-	g.eachAct(func(t *testing.T, c calm) {
-		for n := 1; n <= c.writes; n++ {
-			g.on(t, fmt.Sprintf("write %d of %d", n, c.writes), func(g *ground) {
-				x := g.begin(c.act)
-				x.wire.arm(func(w *wire) { w.loseWrite = n })
-				result := x.apply()
-				if !x.wire.troubled() {
-					g.t.Error("no answer was lost")
-				}
-				if result.Count(reconcile.Done) < len(result.Outcomes) {
-					g.converge(c.after, c.options)
-				}
-				g.wantEnd(c.act, c.objects)
-			})
-		}
-	})
+// lost: the nth write took effect and its answer never came. The run ends well, or the next
+// does.
+func (g *ground) lost(c calm, n int) {
+	x := g.begin(c.act)
+	x.wire.arm(func(w *wire) { w.loseWrite = n })
+	result := x.apply()
+	if !x.wire.troubled() {
+		g.t.Error("no answer was lost")
+	}
+	if result.Count(reconcile.Done) < len(result.Outcomes) {
+		g.converge(c.after, c.options)
+	}
+	g.wantEnd(c.act, c.objects)
 }
 
-// killed: a run ends at a request, whichever it is. The next one, a new process, brings the
-// world where it belongs.
-func (g *ground) killed() {
-	g.eachAct(func(t *testing.T, c calm) {
-		for n := 1; n <= c.requests; n++ {
-			g.on(t, fmt.Sprintf("request %d of %d", n, c.requests), func(g *ground) {
-				x := g.begin(c.act)
-				x.wire.arm(func(w *wire) { w.dieAfter = n })
-				result := x.apply()
-				// What is waited for may come sooner than it did without trouble.
-				if !x.wire.troubled() {
-					x.wantDone(result)
-				}
-				g.converge(c.after, c.options)
-				g.wantEnd(c.act, c.objects)
-			})
-		}
-	})
+// killed: the run ends at its nth request. The next one, a new process, brings the world
+// where it belongs.
+func (g *ground) killed(c calm, n int) {
+	x := g.begin(c.act)
+	x.wire.arm(func(w *wire) { w.dieAfter = n })
+	result := x.apply()
+	if !x.wire.troubled() { // what is waited for may come sooner than it did in peace
+		x.wantDone(result)
+	}
+	g.converge(c.after, c.options)
+	g.wantEnd(c.act, c.objects)
 }
 
-// concurrent: two runs with the same plan meet. One may have to give way, and says so.
-func (g *ground) concurrent() {
-	g.eachAct(func(t *testing.T, c calm) {
-		g.on(t, "two", func(g *ground) {
-			first := g.begin(c.act)
-			second := g.open(c.after).planned(c.options)
-			ended := make(chan *reconcile.Result)
-			go func() { ended <- first.apply() }()
-			results := []*reconcile.Result{second.apply(), <-ended}
-			for _, result := range results {
-				for _, o := range result.Outcomes {
-					gaveWay := []reconcile.Reason{reconcile.ReasonConflict, reconcile.ReasonStale, reconcile.ReasonDependencyFailed}
-					if o.Phase != reconcile.Done && !slices.Contains(gaveWay, reconcile.ReasonOf(o.Err)) {
-						g.t.Errorf("%s %s is %s: %v", o.Change.Action, o.Change.Address, o.Phase, o.Err)
-					}
-				}
+// twice: two runs with the same plan meet. One may have to give way, and says so.
+func (g *ground) twice(c calm) {
+	first := g.begin(c.act)
+	second := g.open(c.after).planned(c.options)
+	ended := make(chan *reconcile.Result)
+	go func() { ended <- first.apply() }()
+	for _, result := range []*reconcile.Result{second.apply(), <-ended} {
+		for _, o := range result.Outcomes {
+			gaveWay := []reconcile.Reason{reconcile.ReasonConflict, reconcile.ReasonStale, reconcile.ReasonDependencyFailed}
+			if o.Phase != reconcile.Done && !slices.Contains(gaveWay, reconcile.ReasonOf(o.Err)) {
+				g.t.Errorf("%s %s is %s: %v", o.Change.Action, o.Change.Address, o.Phase, o.Err)
 			}
-			g.converge(c.after, c.options)
-			g.wantEnd(c.act, c.objects)
-		})
-	})
+		}
+	}
+	g.converge(c.after, c.options)
+	g.wantEnd(c.act, c.objects)
 }
 
 // readOnly: a driver that only reads sees what is to do, refuses every write, and says so.
@@ -193,10 +183,9 @@ func (g *ground) secrets() {
 	if g.Nature.NoSecrets == "" && carried == 0 {
 		g.t.Error("no secret went over the wire, so this shows nothing")
 	}
-	x := g.open(Base).planned(plain)
-	x.wire.arm(func(w *wire) { w.dead = true })
-	x.apply()
+	x := g.open(Base)
+	x.wire.arm(func(w *wire) { w.dieAfter = 1 })
 	if x.look(plain) == nil {
-		g.t.Error("nothing can be reached, and observing says nothing")
+		g.t.Error("a run that was killed while it observed says nothing")
 	}
 }

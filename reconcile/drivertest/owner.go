@@ -15,16 +15,15 @@ func (g *ground) wantLeft(look func() string) {
 	}
 }
 
-// wantRefused checks that a plan refuses the subject and that applying it writes nothing.
-func (g *ground) wantRefused(revision Revision) {
+// wantRefused checks that no run takes hold of the subject, which is not ours, or away.
+func (g *ground) wantRefused(look func() string, revisions ...Revision) {
 	g.t.Helper()
-	x := g.open(revision).planned(plain).wantAction(reconcile.Refuse)
-	wantReason(g.t, x.outcome(x.wantQuiet()), reconcile.Refused, reconcile.ReasonOwned)
-}
-
-// wantNotTaken checks that the subject is nothing that the stack would take away.
-func (g *ground) wantNotTaken() {
-	g.t.Helper()
+	before := look()
+	for _, revision := range revisions {
+		x := g.open(revision).planned(plain).wantAction(reconcile.Refuse)
+		wantReason(g.t, x.outcome(x.apply()), reconcile.Refused, reconcile.ReasonOwned)
+		g.wantSame("what is refused", before, look())
+	}
 	for _, run := range []struct {
 		revision Revision
 		options  reconcile.Options
@@ -34,8 +33,9 @@ func (g *ground) wantNotTaken() {
 			g.t.Errorf("the plan has %s %s", c.Action, c.Address)
 		}
 		if g.Nature.Within == "" || run.options.Prune {
-			x.wantDone(x.wantQuiet())
+			x.wantDone(x.apply())
 		}
+		g.wantSame("what is not ours", before, look())
 	}
 }
 
@@ -46,11 +46,7 @@ func (g *ground) foreign() {
 		g.wantLeft(look)
 		return
 	}
-	before := look()
-	g.wantRefused(Base)
-	g.wantRefused(Adopting)
-	g.wantNotTaken()
-	g.wantSame("what belongs to another stack", before, look())
+	g.wantRefused(look, Base, Adopting)
 }
 
 // nobodys: what bears no stack's name is taken over when the file says so, and only then.
@@ -60,11 +56,7 @@ func (g *ground) nobodys() {
 		g.wantLeft(look)
 		return
 	}
-	before := look()
-	g.wantRefused(Base)
-	g.wantNotTaken()
-	g.wantSame("what belongs to nobody", before, look())
-
+	g.wantRefused(look, Base)
 	x := g.open(Adopting).planned(plain).wantAction(reconcile.Update)
 	x.wantDone(x.apply())
 	g.wantSteady(Adopting, plain)

@@ -195,8 +195,8 @@ func (p *tap) signedIn() bool {
 	return p.signed
 }
 
-// twice lists what the server says it made more than once.
-func (p *tap) twice() []string {
+// again lists what the server says it made more than once.
+func (p *tap) again() []string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var out []string

@@ -56,6 +56,8 @@ type Options struct {
 	Keychain authn.Keychain
 	// ReadOnly refuses every request that could change something.
 	ReadOnly bool
+	// wrap, if not nil, sees every request right above the connection: tests count them.
+	wrap func(http.RoundTripper) http.RoundTripper
 }
 
 // Driver is the reconcile.Driver of this package.
@@ -71,7 +73,11 @@ func New(o Options) *Driver {
 		keychain = authn.NewMultiKeychain(o.Keychain, authn.DefaultKeychain)
 	}
 	d := &Driver{options: o, remote: []remote.Option{remote.WithAuthFromKeychain(keychain), remote.WithUserAgent("amlaks")}}
-	var next http.RoundTripper = secureTransport{remote.DefaultTransport}
+	connection := remote.DefaultTransport
+	if o.wrap != nil {
+		connection = o.wrap(connection)
+	}
+	var next http.RoundTripper = secureTransport{connection}
 	if o.ReadOnly {
 		next = readOnlyTransport{next}
 	}

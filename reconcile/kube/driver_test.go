@@ -4,8 +4,6 @@ import (
 	"context"
 	"net/http"
 	"os"
-	"slices"
-	"strings"
 	"sync"
 	"testing"
 
@@ -15,6 +13,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/reconcile/drivertest"
 	"github.com/amlaks/amlaks/reconcile/kube/routes"
 	"github.com/amlaks/amlaks/reconcile/sandbox/cluster"
 	"github.com/amlaks/amlaks/spec"
@@ -22,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) {
 	cluster.MaybeRunContainer()
-	os.Exit(m.Run())
+	os.Exit(drivertest.Main(m))
 }
 
 const image = "registry.example/churn@sha256:0000000000000000000000000000000000000000000000000000000000000000"
@@ -89,6 +88,11 @@ func stackOf(services ...string) *spec.Stack {
 
 func start(t *testing.T, kubeconfig string, stack *spec.Stack, readOnly bool) *run {
 	t.Helper()
+	return startWith(t, kubeconfig, stack, readOnly, os.Getenv)
+}
+
+func startWith(t *testing.T, kubeconfig string, stack *spec.Stack, readOnly bool, getenv func(string) string) *run {
+	t.Helper()
 	r := &run{requests: &counter{seen: map[string]int{}}, stack: stack}
 	r.driver = New(stack, Wiring{
 		Kubeconfig: func(name string) reconcile.Ref {
@@ -96,7 +100,7 @@ func start(t *testing.T, kubeconfig string, stack *spec.Stack, readOnly bool) *r
 		},
 		Image:         func(string, string) reconcile.Ref { return reconcile.Ref{Address: "image/churn", Output: "ref"} },
 		FrontEndImage: reconcile.Ref{Address: "image/fe", Output: "ref"},
-	}, os.Getenv, readOnly)
+	}, getenv, readOnly)
 	r.driver.wrap = func(next http.RoundTripper) http.RoundTripper { r.requests.next = next; return r.requests }
 	resources, err := r.driver.Resources()
 	if err != nil {
@@ -148,7 +152,8 @@ func succeeded(t *testing.T, r *reconcile.Result) {
 	}
 }
 
-// TestDriver walks one namespace of a real API server through its life.
+// TestDriver takes the driver through the engine's suite on a real API server, and then a
+// whole stack through what that does not look at.
 func TestDriver(t *testing.T) {
 	binary, err := cluster.Binary(t.Context(), "", os.Stderr)
 	if err != nil {
@@ -164,7 +169,9 @@ func TestDriver(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	secrets, deployments := admin.typed.CoreV1().Secrets("amlaks-churn"), admin.typed.AppsV1().Deployments("amlaks-churn")
+	secrets := admin.typed.CoreV1().Secrets("amlaks-churn")
+
+	t.Run("conformance", func(t *testing.T) { conformance(t, kubeconfig) })
 
 	t.Run("create, then nothing", func(t *testing.T) {
 		succeeded(t, start(t, kubeconfig, stackOf("churn"), false).apply(t, reconcile.Options{}))
@@ -176,36 +183,6 @@ func TestDriver(t *testing.T) {
 		// Twice observed: the namespace, and a LIST for each of the other kinds. No dry-run, no write.
 		if diff := cmp.Diff(map[string]int{"GET": 2 * (1 + len(kinds))}, again.requests.seen); diff != "" {
 			t.Error(diff)
-		}
-	})
-
-	t.Run("drift of owned fields is seen, of others not", func(t *testing.T) {
-		patch := func(kind types.PatchType, body string) {
-			if _, err := deployments.Patch(t.Context(), "churn", kind, []byte(body), metav1.PatchOptions{FieldManager: "kubectl"}); err != nil {
-				t.Fatal(err)
-			}
-		}
-		patch(types.MergePatchType, `{"metadata": {"annotations": {"somebody": "else"}}, "spec": {"revisionHistoryLimit": 3}}`)
-		r := start(t, kubeconfig, stackOf("churn"), true)
-		if got := pending(r.plan(t, reconcile.Options{})); got != nil {
-			t.Errorf("fields of others are drift: %v", got)
-		}
-		patch(types.MergePatchType, `{"spec": {"replicas": 2}, "metadata": {"labels": {"amlaks.io/service": "other"}}}`)
-		plan := r.plan(t, reconcile.Options{})
-		if diff := cmp.Diff([]string{"update kube/dev/Deployment/churn"}, pending(plan)); diff != "" {
-			t.Fatal(diff)
-		}
-		i := slices.IndexFunc(plan.Changes, func(c reconcile.Change) bool { return c.Action == reconcile.Update })
-		want := []reconcile.FieldDiff{
-			{Path: `metadata.labels["amlaks.io/service"]`, Before: "other", After: "churn"},
-			{Path: "spec.replicas", Before: 2.0, After: 0.0},
-		}
-		if diff := cmp.Diff(want, plan.Changes[i].Diff); diff != "" {
-			t.Error(diff)
-		}
-		succeeded(t, start(t, kubeconfig, stackOf("churn"), false).apply(t, reconcile.Options{}))
-		if got := pending(r.plan(t, reconcile.Options{})); got != nil {
-			t.Errorf("after apply: %v", got)
 		}
 	})
 
@@ -242,55 +219,6 @@ func TestDriver(t *testing.T) {
 			for _, d := range c.Diff {
 				t.Errorf("%s %s", c.Address, d.Path)
 			}
-		}
-	})
-
-	t.Run("what is not the stack's is left alone", func(t *testing.T) {
-		foreign := &corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "second-keys"}, StringData: map[string]string{"mine": "yes"}}
-		if _, err := secrets.Create(t.Context(), foreign, metav1.CreateOptions{}); err != nil {
-			t.Fatal(err)
-		}
-		r := start(t, kubeconfig, stackOf("churn", "second"), false)
-		plan := r.plan(t, reconcile.Options{Only: []reconcile.Address{"kube/dev/Secret/second-keys"}})
-		if got := pending(plan); len(got) != 1 || got[0] != "refuse kube/dev/Secret/second-keys" {
-			t.Fatalf("got %v", got)
-		}
-		result := reconcile.Apply(t.Context(), r.drivers, plan, reconcile.ApplyOptions{})
-		if result.Count(reconcile.Refused) != 1 {
-			t.Errorf("%+v", result.Outcomes)
-		}
-		kept, err := secrets.Get(t.Context(), "second-keys", metav1.GetOptions{})
-		if err != nil || len(kept.Data) != 1 || len(kept.Labels) != 0 {
-			t.Errorf("%v %v %v", kept.Data, kept.Labels, err)
-		}
-	})
-
-	t.Run("what has left the file goes with prune, and nothing else", func(t *testing.T) {
-		empty := start(t, kubeconfig, stackOf(), false)
-		if got := empty.plan(t, reconcile.Options{}).Count(reconcile.Keep); got != 4 {
-			t.Errorf("%d objects are kept without prune, want 4", got)
-		}
-		succeeded(t, empty.apply(t, reconcile.Options{Prune: true}))
-		if got := pending(empty.plan(t, reconcile.Options{Prune: true})); got != nil {
-			t.Errorf("still %v", got)
-		}
-		if _, err := secrets.Get(t.Context(), "second-keys", metav1.GetOptions{}); err != nil {
-			t.Errorf("somebody else's Secret: %v", err)
-		}
-	})
-
-	t.Run("a read-only driver cannot write", func(t *testing.T) {
-		r := start(t, kubeconfig, stackOf("churn"), true)
-		result := r.apply(t, reconcile.Options{})
-		if result.Count(reconcile.Done) == len(result.Outcomes) || r.requests.seen["PATCH"]+r.requests.seen["POST"]+r.requests.seen["DELETE"] != 0 {
-			t.Errorf("it wrote: %v", r.requests.seen)
-		}
-		refused := false
-		for _, o := range result.Outcomes {
-			refused = refused || o.Err != nil && strings.Contains(o.Err.Error(), "this command only reads")
-		}
-		if !refused {
-			t.Error("and did not say that it must not")
 		}
 	})
 
