@@ -1,7 +1,6 @@
 package azure_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -187,42 +186,6 @@ func TestKubeconfig(t *testing.T) {
 	}
 	if _, err := s.driver.Kubeconfig(t.Context(), "unheard"); err == nil || !strings.Contains(err.Error(), "unheard") {
 		t.Errorf("not in the file: %v", err)
-	}
-}
-
-// Neither a plan nor what is told of its application holds a secret.
-func TestSecretsStayInside(t *testing.T) {
-	t.Parallel()
-	w := start(t)
-	w.byHand(sandbox.ClusterRequest{Name: "existing"}, nil)
-	both := func(count string) string {
-		return clusters("- {name: prod, purpose: DevTest, protect: false, agentCount: " + count + "}\n" + attach("shared", "existing"))
-	}
-	for _, stack := range []string{both("1"), both("2"), both("2")} {
-		s := w.plan(stack, reconcile.Options{})
-		result := s.apply(t.Context())
-		wantDone(t, result)
-		if result.Outputs["cluster/prod"][azure.OutputKubeconfig] != kubeconfig {
-			t.Fatal("the secret is not known, so this shows nothing")
-		}
-		// A failure too.
-		w.fault(sandbox.Fault{Method: "DELETE", Status: 403})
-		gone := w.plan(stack, reconcile.Options{Destroy: true})
-		refused := gone.apply(t.Context())
-		w.ClearFaults()
-		var told []any
-		for _, o := range append(result.Outcomes, refused.Outcomes...) {
-			told = append(told, o.Change, fmt.Sprint(o.Err), reconcile.HintOf(o.Err))
-		}
-		content, err := json.Marshal([]any{s.plan, s.events, gone.plan, gone.events, told})
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, secret := range []string{"kubeconfig-that-nobody-may-see", "kind: Config", w.Token()} {
-			if strings.Contains(string(content), secret) {
-				t.Errorf("%q is in %s", secret, content)
-			}
-		}
 	}
 }
 

@@ -150,16 +150,6 @@ func TestDelete(t *testing.T) {
 	}
 }
 
-// A cluster that has gone by other hands between plan and apply is deleted already.
-func TestDeleteGone(t *testing.T) {
-	t.Parallel()
-	w := start(t)
-	w.converge(small(onePool), reconcile.Options{})
-	first, second := w.plan(small(onePool), reconcile.Options{Destroy: true}), w.plan(small(onePool), reconcile.Options{Destroy: true})
-	wantDone(t, first.apply(t.Context()))
-	wantDone(t, second.apply(t.Context()))
-}
-
 func TestPrune(t *testing.T) {
 	t.Parallel()
 	w := start(t)

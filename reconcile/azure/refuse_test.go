@@ -7,7 +7,6 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/amlaks/amlaks/reconcile"
-	"github.com/amlaks/amlaks/reconcile/sandbox"
 )
 
 // What must not be done is said in the plan, and nothing is written.
@@ -104,21 +103,6 @@ func TestRefusals(t *testing.T) {
 			w.overlay(clusterID("prod"), map[string]any{"tags": map[string]any{"amlaks-stack": "churn", "amlaks-protect": "false"}})
 			w.converge(small(onePool), reconcile.Options{Destroy: true, Only: []reconcile.Address{"cluster/prod"}})
 		})
-	}
-}
-
-// A cluster that somebody made between plan and apply is left alone.
-func TestAppearedMeanwhile(t *testing.T) {
-	t.Parallel()
-	w := start(t)
-	s := w.plan(small(onePool), reconcile.Options{})
-	w.byHand(sandbox.ClusterRequest{Name: "prod"}, map[string]any{"team": "risk"})
-	result := s.apply(t.Context())
-	wantFailure(t, result, "cluster/prod", reconcile.Failed, reconcile.ReasonOwned)
-	wantFailure(t, result, "cluster/prod/pool/agents", reconcile.Skipped, reconcile.ReasonDependencyFailed)
-	w.wantWrites("PUT prod if none")
-	if diff := cmp.Diff(map[string]any{"team": "risk"}, w.tags("prod")); diff != "" {
-		t.Errorf("tags (-want +got):\n%s", diff)
 	}
 }
 
