@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/amlaks/amlaks/reconcile"
@@ -178,8 +179,11 @@ func (d *Driver) liveCluster(ctx context.Context, address reconcile.Address, clu
 	return live, nil
 }
 
-// livePool gives a pool; its properties are those of its profile in the cluster.
+// livePool gives a pool; its properties are those of its profile in the cluster, which has
+// the name among them.
 func livePool(address reconcile.Address, t target, properties body) reconcile.Live {
+	properties = maps.Clone(properties)
+	delete(properties, "name")
 	cluster := address[:strings.LastIndex(string(address), "/pool/")]
 	l := reconcile.Live{
 		Address: address, Owner: text(properties, "tags", tagStack), Body: body{"properties": properties}, Handle: t,
