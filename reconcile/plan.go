@@ -61,6 +61,9 @@ type Change struct {
 type Precondition struct {
 	Exists bool   `json:"exists"`
 	Owner  string `json:"owner,omitempty"` // the stack whose name it bore; empty: nobody's
+	// Version is that of what was there, if a value of it is not shown: by the diff alone
+	// another hidden value would look like the one that the change was planned upon.
+	Version string `json:"version,omitempty"`
 }
 
 // PlanFormat is the version of the plan's JSON form. A reader takes every plan of its own
@@ -187,6 +190,9 @@ func (p *Plan) decide(c *Change, known Outputs) {
 	}
 	if c.live != nil {
 		c.Precondition = Precondition{Exists: true, Owner: c.live.Owner}
+		if slices.ContainsFunc(c.Diff, func(d FieldDiff) bool { return d.Before == masked }) {
+			c.Precondition.Version = c.live.Version
+		}
 	}
 	c.Digest = c.digest()
 }
