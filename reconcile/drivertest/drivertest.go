@@ -67,6 +67,9 @@ type Nature struct {
 	Unchangeable string
 	// Unprotected: the file cannot protect it.
 	Unprotected string
+	// Hidden: Changed changes a value that no plan shows. Whatever else is written to it between
+	// plan and apply makes the plan stale, because that value might be it.
+	Hidden string
 	// NoSecrets: the driver never sees one.
 	NoSecrets string
 }
@@ -155,6 +158,9 @@ func Run(t *testing.T, w World) {
 		{"appears meanwhile", (*ground).appears, []string{n.Ownerless}},
 		{"two stacks", (*ground).twoStacks, []string{n.Retained}},
 		{"read-only", (*ground).readOnly, []string{n.Unchangeable, n.Retained}},
+		{"read", (*ground).read, []string{n.Unchangeable, n.Retained}},
+		{"saved plan", (*ground).saved, []string{n.Unchangeable, n.Retained}},
+		{"stale plan", (*ground).stale, []string{n.ContentAddressed, n.Unchangeable, n.Hidden}},
 		{"secrets", (*ground).secrets, []string{n.NoSecrets}},
 		{"in trouble", (*ground).trouble, []string{n.ContentAddressed, n.Unchangeable, n.Retained}},
 	} {

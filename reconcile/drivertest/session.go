@@ -78,6 +78,7 @@ type session struct {
 	stack     string
 	drivers   []reconcile.Driver
 	resources []reconcile.Resource
+	world     *reconcile.World
 	plan      *reconcile.Plan
 }
 
@@ -105,9 +106,10 @@ func (g *ground) as(stack string) func(*Invocation) {
 func (x *session) look(o reconcile.Options) error {
 	x.t.Helper()
 	mark := x.wire.mark()
-	world, err := reconcile.Observe(x.ctx, x.drivers, x.stack, x.resources)
+	var err error
+	x.world, err = reconcile.Observe(x.ctx, x.drivers, x.stack, x.resources)
 	if err == nil {
-		x.plan, err = reconcile.NewPlan(x.stack, x.resources, world, o)
+		x.plan, err = reconcile.NewPlan(x.stack, x.resources, x.world, o)
 		x.say(x.plan)
 	}
 	x.sayError(err)
@@ -126,10 +128,15 @@ func (x *session) planned(o reconcile.Options) *session {
 }
 
 // apply carries the plan out.
-func (x *session) apply() *reconcile.Result {
-	result := reconcile.Apply(x.ctx, x.drivers, x.plan, reconcile.ApplyOptions{Timeout: timeout, Emit: func(e reconcile.Event) { x.say(e) }})
+func (x *session) apply(options ...func(*reconcile.ApplyOptions)) *reconcile.Result {
+	o := reconcile.ApplyOptions{Timeout: timeout, Emit: func(e reconcile.Event) { x.say(e) }}
+	for _, option := range options {
+		option(&o)
+	}
+	result := reconcile.Apply(x.ctx, x.drivers, x.plan, o)
 	for _, o := range result.Outcomes {
 		x.sayError(o.Err)
+		x.say(o.Now)
 	}
 	return result
 }

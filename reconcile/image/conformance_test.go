@@ -109,6 +109,8 @@ func (h home) Observe(_ context.Context, r reconcile.Request) ([]reconcile.Live,
 	return []reconcile.Live{{Address: "workspace/w", Owner: r.Stack, Outputs: map[string]string{"loginServer": h.host}}}, nil
 }
 
+func (h home) Read(context.Context, reconcile.Step) (*reconcile.Live, error) { return nil, nil }
+
 func (h home) Apply(context.Context, reconcile.Step) (map[string]string, error) { return nil, nil }
 
 func (p *place) stack(i drivertest.Invocation) *spec.Stack {

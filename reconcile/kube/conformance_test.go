@@ -63,7 +63,10 @@ func subjects() []subject {
 			kind: kindSecret, name: "churn-env", drift: `{"data": {"PASSWORD": "c29tZWJvZHkncw=="}}`,
 			world: drivertest.World{
 				Changed: []string{"data.PASSWORD"}, Drifted: []string{"data.PASSWORD"},
-				Nature: drivertest.Nature{Within: within, Unprotected: unprotected},
+				Nature: drivertest.Nature{
+					Within: within, Unprotected: unprotected,
+					Hidden: "a plan masks a Secret's data",
+				},
 			},
 			foreign: map[string]any{"data": map[string]any{"PASSWORD": "bWluZQ==", "more": "bWluZQ=="}},
 		},
