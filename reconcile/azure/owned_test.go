@@ -16,7 +16,7 @@ import (
 
 const gpuKeys = "agentCount: 1, nodePools: [{name: gpu, vmSize: Standard_NC4as_T4_v3, %s}]"
 
-func gpu(keys string) string { return small(fmt.Sprintf(gpuKeys, keys)) }
+func withGPU(keys string) string { return small(fmt.Sprintf(gpuKeys, keys)) }
 
 // diffs are those of an address in a plan.
 func (s *session) diffs(address reconcile.Address) []reconcile.FieldDiff {
@@ -72,7 +72,7 @@ func TestLeftTheFile(t *testing.T) {
 			want: map[string]any{"tags": map[string]any{"amlaks-tags": "cost", "amlaks-stack": "churn", "amlaks-protect": "false"}},
 		},
 		"node label": {
-			before: gpu("labels: {accelerator: nvidia, example.com/tier: one}"), after: gpu("labels: {accelerator: nvidia}"),
+			before: withGPU("labels: {accelerator: nvidia, example.com/tier: one}"), after: withGPU("labels: {accelerator: nvidia}"),
 			meanwhile: map[string]map[string]any{"/agentPools/gpu": {"properties": map[string]any{"nodeLabels": map[string]any{"of": "others"}}}}, address: pool,
 			diff: []reconcile.FieldDiff{
 				{Path: `properties.nodeLabels["example.com/tier"]`, Before: "one"},
@@ -82,7 +82,7 @@ func TestLeftTheFile(t *testing.T) {
 			want:  map[string]any{"nodeLabels": map[string]any{"accelerator": "nvidia", "of": "others"}, "tags": map[string]any{"amlaks-stack": "churn", "amlaks-labels": "accelerator"}},
 		},
 		"every node label": {
-			before: gpu("labels: {accelerator: nvidia}"), after: gpu("agentCount: 1"), address: pool,
+			before: withGPU("labels: {accelerator: nvidia}"), after: withGPU("agentCount: 1"), address: pool,
 			diff: []reconcile.FieldDiff{
 				{Path: "properties.nodeLabels.accelerator", Before: "nvidia"}, {Path: "properties.tags.amlaks-labels", Before: "accelerator"},
 			},
@@ -90,7 +90,7 @@ func TestLeftTheFile(t *testing.T) {
 			want:  map[string]any{"nodeLabels": map[string]any{}, "tags": map[string]any{"amlaks-stack": "churn"}},
 		},
 		"autoscaler": {
-			before: gpu("minCount: 2, maxCount: 3"), after: gpu("agentCount: 1"), address: pool,
+			before: withGPU("minCount: 2, maxCount: 3"), after: withGPU("agentCount: 1"), address: pool,
 			diff: []reconcile.FieldDiff{
 				{Path: "properties.count", Before: 2.0, After: 1.0}, {Path: "properties.enableAutoScaling", Before: true, After: false},
 				{Path: "properties.maxCount", Before: 3.0}, {Path: "properties.minCount", Before: 2.0},
@@ -99,7 +99,7 @@ func TestLeftTheFile(t *testing.T) {
 			want:  map[string]any{"enableAutoScaling": false, "minCount": nil, "maxCount": nil, "count": 1.0},
 		},
 		"agentCount, for an autoscaler": {
-			before: gpu("agentCount: 2"), after: gpu("minCount: 1, maxCount: 3"), address: pool,
+			before: withGPU("agentCount: 2"), after: withGPU("minCount: 1, maxCount: 3"), address: pool,
 			diff: []reconcile.FieldDiff{
 				{Path: "properties.enableAutoScaling", Before: false, After: true}, {Path: "properties.maxCount", After: 3.0}, {Path: "properties.minCount", After: 1.0},
 			},

@@ -31,7 +31,7 @@ func TestPitfall(t *testing.T) {
 			w.wantSteady(small(onePool), reconcile.Options{})
 		},
 		"defaulted fields, default depending on another field": func(t *testing.T, w *world) {
-			spot := gpu("spot: true, agentCount: 1")
+			spot := withGPU("spot: true, agentCount: 1")
 			w.converge(spot, reconcile.Options{})
 			for _, path := range []string{"properties.spotMaxPrice", "properties.nodeTaints", "properties.nodeLabels"} {
 				if w.liveValue(id+"/agentPools/gpu", path) == nil {
@@ -42,7 +42,7 @@ func TestPitfall(t *testing.T) {
 				t.Error("overlay networking has brought no podCidr")
 			}
 			w.wantSteady(spot, reconcile.Options{})
-			labelled := gpu("spot: true, agentCount: 1, labels: {a: b}, taints: [\"sku=gpu:NoSchedule\"]")
+			labelled := withGPU("spot: true, agentCount: 1, labels: {a: b}, taints: [\"sku=gpu:NoSchedule\"]")
 			w.converge(labelled, reconcile.Options{})
 			w.wantSteady(labelled, reconcile.Options{})
 		},
@@ -136,7 +136,7 @@ func TestPitfall(t *testing.T) {
 			w.wantSteady(small(onePool, "nodePools: [{name: alpha, vmSize: Standard_D8ds_v5, agentCount: 2}, {name: zeta, vmSize: Standard_D4ds_v5}]"), reconcile.Options{})
 		},
 		"list order and keyed lists, taints": func(t *testing.T, w *world) {
-			stack := gpu(`taints: ["a=b:NoSchedule", "c=d:NoExecute"]`)
+			stack := withGPU(`taints: ["a=b:NoSchedule", "c=d:NoExecute"]`)
 			w.converge(stack, reconcile.Options{})
 			w.overlay(id+"/agentPools/gpu", map[string]any{"properties": map[string]any{"nodeTaints": []any{"c=d:NoExecute", "a=b:NoSchedule"}}})
 			w.wantSteady(stack, reconcile.Options{})
@@ -156,7 +156,7 @@ func TestPitfall(t *testing.T) {
 				w.overlay(pool, map[string]any{"properties": properties})
 				w.wantSteady(small(onePool), reconcile.Options{})
 			}
-			empty := gpu("minCount: 0, maxCount: 3") // zero is a value
+			empty := withGPU("minCount: 0, maxCount: 3") // zero is a value
 			w.converge(empty, reconcile.Options{})
 			if got := w.liveValue(id+"/agentPools/gpu", "properties.minCount"); got != 0.0 {
 				t.Errorf("minCount %v", got)
@@ -217,7 +217,7 @@ func TestPitfall(t *testing.T) {
 			}
 		},
 		"fields another actor owns": func(t *testing.T, w *world) {
-			scaled := gpu("minCount: 1, maxCount: 5, labels: {a: b}")
+			scaled := withGPU("minCount: 1, maxCount: 5, labels: {a: b}")
 			w.converge(scaled, reconcile.Options{})
 			others := map[string]any{"azurepolicy": map[string]any{"enabled": true}}
 			w.overlay(id, map[string]any{"tags": map[string]any{"policy": "x"}, "properties": map[string]any{"addonProfiles": others}})
@@ -225,7 +225,7 @@ func TestPitfall(t *testing.T) {
 				"count": 4.0, "nodeLabels": map[string]any{"kubernetes.azure.com/x": "y"}, "tags": map[string]any{"policy": "x"},
 			}})
 			w.wantSteady(scaled, reconcile.Options{})
-			changed := strings.Replace(gpu("minCount: 1, maxCount: 6, labels: {a: c}"), "protect: false", "protect: false, tags: {cost: a}", 1)
+			changed := strings.Replace(withGPU("minCount: 1, maxCount: 6, labels: {a: c}"), "protect: false", "protect: false, tags: {cost: a}", 1)
 			w.converge(changed, reconcile.Options{})
 			for path, want := range map[string]any{"tags.policy": "x", "properties.addonProfiles": others} {
 				if diff := cmp.Diff(want, w.liveValue(id, path)); diff != "" {

@@ -205,7 +205,7 @@ func TestPromise3AdoptPoolOnlyWhenTold(t *testing.T) {
 		t.Fatalf("HTTP %d: %v", status, answer)
 	}
 	w.wantIdle("prod")
-	stack := gpu("agentCount: 1")
+	stack := withGPU("agentCount: 1")
 	w.ClearRequests()
 	result := w.plan(stack, reconcile.Options{}).apply(t.Context())
 	wantFailure(t, result, "cluster/prod/pool/gpu", reconcile.Refused, reconcile.ReasonOwned)
