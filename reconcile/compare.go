@@ -26,8 +26,12 @@ func compareOwned(desired, live map[string]any, how map[string]Comparator) []Fie
 	return d.diffs
 }
 
-// compareWhole lists every path at which before and after differ.
+// compareWhole lists every path at which before and after differ. A driver that knows them to
+// be the same gives one map for both, and no walk is needed.
 func compareWhole(before, after map[string]any, how map[string]Comparator) []FieldDiff {
+	if reflect.ValueOf(before).UnsafePointer() == reflect.ValueOf(after).UnsafePointer() {
+		return nil
+	}
 	d := differ{how: how}
 	d.walk("", after, before, false)
 	return d.diffs
@@ -163,28 +167,49 @@ func joinPath(path, key string) string {
 	return path + "." + key
 }
 
-// resolve gives v with every Ref replaced by the output it names, or Unknown.
+// resolve gives v with every Ref replaced by the output it names, or Unknown. What holds no
+// Ref is not copied, so the result must not be changed.
 func resolve(v any, known Outputs) any {
+	out, _ := resolved(v, known)
+	return out
+}
+
+// resolved tells too whether there was a Ref.
+func resolved(v any, known Outputs) (any, bool) {
 	switch v := v.(type) {
 	case Ref:
 		if value, ok := known[v.Address][v.Output]; ok {
-			return value
+			return value, true
 		}
-		return Unknown
+		return Unknown, true
 	case map[string]any:
-		out := make(map[string]any, len(v))
+		var out map[string]any
 		for key, item := range v {
-			out[key] = resolve(item, known)
+			if now, changed := resolved(item, known); changed {
+				if out == nil {
+					out = maps.Clone(v)
+				}
+				out[key] = now
+			}
 		}
-		return out
+		if out != nil {
+			return out, true
+		}
 	case []any:
-		out := make([]any, len(v))
+		var out []any
 		for i, item := range v {
-			out[i] = resolve(item, known)
+			if now, changed := resolved(item, known); changed {
+				if out == nil {
+					out = slices.Clone(v)
+				}
+				out[i] = now
+			}
 		}
-		return out
+		if out != nil {
+			return out, true
+		}
 	}
-	return v
+	return v, false
 }
 
 func resolveBody(body map[string]any, known Outputs) map[string]any {

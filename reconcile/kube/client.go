@@ -9,6 +9,7 @@ import (
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"k8s.io/client-go/kubernetes"
@@ -50,6 +51,8 @@ func newClient(kubeconfig string, readOnly bool, wrap func(http.RoundTripper) ht
 	}
 	streaming := rest.CopyConfig(config)
 	streaming.Timeout = 0 // a followed log has no end; everything else has its context's
+	streaming.ContentType = runtime.ContentTypeProtobuf
+	streaming.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
 	typed, err := kubernetes.NewForConfig(streaming)
 	if err != nil {
 		return nil, err

@@ -3,8 +3,8 @@
 //
 // Everything is written by server-side apply under the field manager "amlaks", and found
 // again by the label amlaks.io/stack. Observation is one LIST for each kind in the stack's
-// namespace; an object whose fields owned by that manager are what would be sent is
-// unchanged, with no further request, and otherwise a dry-run of the apply decides.
+// namespace, page by page; an object whose fields owned by that manager are what would be
+// sent is unchanged, with no further request, and otherwise a dry-run of the apply decides.
 package kube
 
 import (
@@ -13,10 +13,6 @@ import (
 	"net/http"
 	"sync"
 	"time"
-
-	"k8s.io/apimachinery/pkg/util/managedfields"
-	"k8s.io/client-go/applyconfigurations"
-	"k8s.io/client-go/kubernetes/scheme"
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/spec"
@@ -58,7 +54,7 @@ type Driver struct {
 	wiring   Wiring
 	readOnly bool
 	getenv   func(string) string
-	types    managedfields.TypeConverter
+	comparer *comparer
 	// wrap, if not nil, sees every request: tests count them.
 	wrap func(http.RoundTripper) http.RoundTripper
 
@@ -73,7 +69,7 @@ type Driver struct {
 func New(stack *spec.Stack, wiring Wiring, getenv func(string) string, readOnly bool) *Driver {
 	return &Driver{
 		stack: stack, wiring: wiring, readOnly: readOnly, getenv: getenv, clients: map[string]*client{}, leases: map[*client]*lease{},
-		types: applyconfigurations.NewTypeConverter(scheme.Scheme),
+		comparer: newComparer(),
 	}
 }
 

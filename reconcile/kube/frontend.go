@@ -1,13 +1,14 @@
 package kube
 
 import (
+	"cmp"
 	"encoding/json"
+	"net"
 	"slices"
 	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/util/intstr"
 	apps "k8s.io/client-go/applyconfigurations/apps/v1"
 	core "k8s.io/client-go/applyconfigurations/core/v1"
@@ -165,29 +166,24 @@ func (r *renderer) route(s spec.Service) routes.Service {
 	return route
 }
 
-func isLoadBalancer(service *unstructured.Unstructured) bool {
-	t, _, _ := unstructured.NestedString(service.Object, "spec", "type")
-	return t == string(corev1.ServiceTypeLoadBalancer)
+func isLoadBalancer(service *corev1.Service) bool {
+	return service.Spec.Type == corev1.ServiceTypeLoadBalancer
 }
 
 // frontEndAddress is where the Service is reached from outside; empty if nowhere yet.
-func frontEndAddress(service *unstructured.Unstructured) string {
-	port := int64(0)
-	ports, _, _ := unstructured.NestedSlice(service.Object, "spec", "ports")
-	for _, item := range ports {
-		entry, _ := item.(map[string]any)
-		port, _ = entry["port"].(int64)
+func frontEndAddress(service *corev1.Service) string {
+	port := ""
+	for _, p := range service.Spec.Ports {
+		port = strconv.Itoa(int(p.Port))
 	}
-	ingress, _, _ := unstructured.NestedSlice(service.Object, "status", "loadBalancer", "ingress")
-	for _, item := range ingress {
-		entry, _ := item.(map[string]any)
-		for _, key := range []string{"ip", "hostname"} {
-			if host, _ := entry[key].(string); host != "" {
-				if port == 80 {
-					return "http://" + host
-				}
-				return "http://" + host + ":" + strconv.FormatInt(port, 10)
-			}
+	for _, ingress := range service.Status.LoadBalancer.Ingress {
+		host := cmp.Or(ingress.IP, ingress.Hostname)
+		switch {
+		case host == "":
+		case port == "80":
+			return "http://" + host
+		default:
+			return "http://" + net.JoinHostPort(host, port)
 		}
 	}
 	return ""

@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/runtime"
 
 	corev1 "k8s.io/api/core/v1"
 	core "k8s.io/client-go/applyconfigurations/core/v1"
@@ -32,11 +33,18 @@ func newKey() string {
 	return base64.RawURLEncoding.EncodeToString(key)
 }
 
-func hasKeys(secret *unstructured.Unstructured) bool {
-	data, _, _ := unstructured.NestedMap(secret.Object, "data")
-	primary, _ := data[routes.PrimaryKey].(string)
-	secondary, _ := data[routes.SecondaryKey].(string)
-	return primary != "" && secondary != ""
+// hasKeys tells whether a Secret of keys has both, whichever way it was read.
+func hasKeys(object runtime.Object) bool {
+	object, err := typed(kindSecret, object)
+	if err != nil {
+		return false
+	}
+	secret, ok := object.(*corev1.Secret)
+	if !ok {
+		return false
+	}
+	_, err = keysOf(secret)
+	return err == nil
 }
 
 // generateKeys gives the Secret its keys, once: the resourceVersion refuses a second writer,

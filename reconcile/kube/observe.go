@@ -9,22 +9,21 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/structured-merge-diff/v6/fieldpath"
-	"sigs.k8s.io/structured-merge-diff/v6/typed"
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/reconcile/kube/routes"
 )
 
-const (
-	pageSize = 1000 // objects a LIST page
-	dryRuns  = 16   // at a time; beyond that the API server only queues them
-)
+// dryRuns is how many are asked for at a time; beyond that the API server only queues them.
+const dryRuns = 16
 
 // handle is what a step on an object that has left the file needs.
 type handle struct {
@@ -64,97 +63,106 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 	return live, group.Wait()
 }
 
-// observeCluster lists the stack's namespace and compares it with what is desired there.
+// observeCluster lists the stack's namespace and compares it with what is desired there. It
+// holds a page of each kind at a time, and keeps of each object only what the plan needs.
 func (d *Driver) observeCluster(ctx context.Context, cluster, kubeconfig string, desired []reconcile.Resource) ([]reconcile.Live, error) {
 	c, err := d.client(kubeconfig)
 	if err != nil {
 		return nil, err
 	}
-	found, err := c.listStack(ctx, Namespace(d.stack.Name))
-	if err != nil {
-		return nil, err
-	}
-	declared := make(map[string]reconcile.Resource, len(desired))
-	for _, r := range desired {
-		declared[r.Spec.(object).key()] = r
-	}
-	live := make([]*reconcile.Live, len(found))
-	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(dryRuns)
-	for i, item := range found {
-		o := object{cluster: cluster, kind: kind(item.GetKind()), namespace: item.GetNamespace(), name: item.GetName()}
-		r, isDeclared := declared[o.key()]
-		if isDeclared {
-			o = r.Spec.(object)
-		}
-		if !isDeclared && item.GetLabels()[LabelStack] != d.stack.Name {
-			continue // somebody else's, or Kubernetes' own
-		}
-		group.Go(func() error {
-			l := d.live(c, o, item)
-			if isDeclared && l.Owner == d.stack.Name {
-				if err := d.predict(ctx, c, o, r.Desired, item, l); err != nil {
-					return err
-				}
-			}
-			live[i] = l
-			return nil
-		})
-	}
-	if err := group.Wait(); err != nil {
-		return nil, err
-	}
-	out := make([]reconcile.Live, 0, len(live))
-	for _, l := range live {
-		if l != nil {
-			out = append(out, *l)
-		}
-	}
-	return out, nil
-}
-
-// listStack gives the namespace and everything in it of the kinds that amlaks writes.
-func (c *client) listStack(ctx context.Context, namespace string) ([]*unstructured.Unstructured, error) {
-	ns, err := c.objects(kindNamespace, "").Get(ctx, namespace, metav1.GetOptions{})
+	namespace, err := c.get(ctx, kindNamespace, "", Namespace(d.stack.Name))
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, explain("read namespace "+namespace, err)
+		return nil, explain("read namespace "+Namespace(d.stack.Name), err)
 	}
-	lists := make([][]*unstructured.Unstructured, len(kinds))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, k := range kinds {
-		group.Go(func() error {
-			options := metav1.ListOptions{Limit: pageSize}
-			for {
-				page, err := c.objects(k, namespace).List(ctx, options)
-				if err != nil {
-					return explain(fmt.Sprintf("list %s objects in %s", k, namespace), err)
-				}
-				for j := range page.Items {
-					page.Items[j].SetKind(string(k))
-					page.Items[j].SetAPIVersion(k.resource().GroupVersion().String())
-					lists[i] = append(lists[i], &page.Items[j])
-				}
-				if options.Continue = page.GetContinue(); options.Continue == "" {
-					return nil
-				}
-			}
+	o := &observation{driver: d, client: c, cluster: cluster, declared: make(map[objectKey]*reconcile.Resource, len(desired))}
+	for i := range desired {
+		o.declared[desired[i].Spec.(object).key()] = &desired[i]
+	}
+	o.dryRuns, o.ctx = errgroup.WithContext(ctx)
+	o.dryRuns.SetLimit(dryRuns)
+	lists, listCtx := errgroup.WithContext(o.ctx)
+	lists.Go(func() error { return o.page(kindNamespace, []runtime.Object{namespace}) })
+	for _, k := range kinds {
+		lists.Go(func() error {
+			return c.pages(listCtx, k, Namespace(d.stack.Name), func(items []runtime.Object) error { return o.page(k, items) })
 		})
 	}
-	if err := group.Wait(); err != nil {
-		return nil, err
+	err = lists.Wait()
+	// What failed first says why; the other side was only cancelled.
+	if dryRunErr := o.dryRuns.Wait(); dryRunErr != nil {
+		return nil, dryRunErr
 	}
-	return append([]*unstructured.Unstructured{ns}, slices.Concat(lists...)...), nil
+	return o.live, err
 }
 
-// live is an object as it was listed.
-func (d *Driver) live(c *client, o object, item *unstructured.Unstructured) *reconcile.Live {
+// observation is one look at a cluster.
+type observation struct {
+	driver   *Driver
+	client   *client
+	cluster  string
+	declared map[objectKey]*reconcile.Resource
+	ctx      context.Context // of the dry-runs
+	dryRuns  *errgroup.Group
+
+	mu   sync.Mutex
+	live []reconcile.Live
+}
+
+// page takes in a page of a kind.
+func (o *observation) page(k kind, items []runtime.Object) error {
+	live := make([]reconcile.Live, 0, len(items))
+	for _, item := range items {
+		metadata, err := meta.Accessor(item)
+		if err != nil {
+			return err
+		}
+		is := object{cluster: o.cluster, kind: k, namespace: metadata.GetNamespace(), name: metadata.GetName()}
+		r := o.declared[is.key()]
+		if r == nil && metadata.GetLabels()[LabelStack] != o.driver.stack.Name {
+			continue // somebody else's, or Kubernetes' own
+		}
+		if r != nil {
+			is = r.Spec.(object)
+		}
+		l := o.driver.live(o.client, is, item)
+		switch {
+		case r == nil || l.Owner != o.driver.stack.Name:
+			l.Body = shown(item, is)
+		case o.driver.same(is, r.Desired, item, l):
+		default:
+			o.dryRuns.Go(func() error {
+				if err := o.driver.predict(o.ctx, o.client, is, r.Desired, item, l); err != nil {
+					return err
+				}
+				o.add(*l)
+				return nil
+			})
+			continue
+		}
+		live = append(live, *l)
+	}
+	o.add(live...)
+	return nil
+}
+
+func (o *observation) add(live ...reconcile.Live) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.live = append(o.live, live...)
+}
+
+// live is an object as it was read, without its body.
+func (d *Driver) live(c *client, o object, item runtime.Object) *reconcile.Live {
+	metadata, err := meta.Accessor(item)
+	if err != nil {
+		return &reconcile.Live{Address: o.address(), State: reconcile.Unhealthy, Status: err.Error()}
+	}
 	l := &reconcile.Live{
-		Address: o.address(), Owner: item.GetLabels()[LabelStack], Version: item.GetResourceVersion(),
-		Body: shown(item, o), State: reconcile.Settled,
-		Handle: handle{object: o, client: c, uid: item.GetUID()},
+		Address: o.address(), Owner: metadata.GetLabels()[LabelStack], Version: metadata.GetResourceVersion(), State: reconcile.Settled,
+		Handle: handle{object: o, client: c, uid: metadata.GetUID()},
 		Within: reconcile.Address("cluster/" + o.cluster),
 	}
 	l.DependsOn = []reconcile.Address{l.Within}
@@ -162,10 +170,15 @@ func (d *Driver) live(c *client, o object, item *unstructured.Unstructured) *rec
 		l.Within = Address(o.cluster, string(kindNamespace), o.namespace)
 		l.DependsOn = append(l.DependsOn, l.Within)
 	}
-	switch {
-	case o.kind == kindDeployment:
-		l.State, l.Status = rolloutState(item)
-	case o.kind == kindService && o.frontEnd:
+	switch item := item.(type) {
+	case *appsv1.Deployment:
+		if ready, status := rolledOut(item); !ready {
+			l.State, l.Status = reconcile.InProgress, status
+		}
+	case *corev1.Service:
+		if !o.frontEnd {
+			break
+		}
 		if address := frontEndAddress(item); address != "" {
 			l.Outputs = map[string]string{OutputAddress: address}
 		} else if isLoadBalancer(item) {
@@ -175,78 +188,35 @@ func (d *Driver) live(c *client, o object, item *unstructured.Unstructured) *rec
 	return l
 }
 
-// predict fills in what applying desired would make of the object.
-func (d *Driver) predict(ctx context.Context, c *client, o object, desired map[string]any, item *unstructured.Unstructured, l *reconcile.Live) error {
-	want := &unstructured.Unstructured{Object: desired}
-	same, err := d.ownsExactly(item, want)
+// same tells whether applying desired would change nothing, and says so in l. The body is then
+// what the file owns of it, which saves holding, and comparing, thousands of whole objects.
+func (d *Driver) same(o object, desired map[string]any, item runtime.Object, l *reconcile.Live) bool {
+	if o.keys && !hasKeys(item) || !d.comparer.unchanged(item, desired) {
+		return false
+	}
+	l.Body, l.Predicted = desired, desired
+	return true
+}
+
+// predict fills in the body, and what applying desired would make of it.
+func (d *Driver) predict(ctx context.Context, c *client, o object, desired map[string]any, item runtime.Object, l *reconcile.Live) error {
+	if d.same(o, desired, item, l) {
+		return nil
+	}
+	l.Body = shown(item, o)
+	result, err := c.apply(ctx, o, &unstructured.Unstructured{Object: desired}, metav1.ApplyOptions{FieldManager: manager, Force: true, DryRun: []string{metav1.DryRunAll}})
 	if err != nil {
-		return fmt.Errorf("%s: %w", o.address(), err)
+		return explain(fmt.Sprintf("%s: dry-run", o.address()), err)
 	}
-	if same {
-		l.Predicted = maps.Clone(l.Body)
-	} else {
-		result, err := c.apply(ctx, o, want, metav1.ApplyOptions{FieldManager: manager, Force: true, DryRun: []string{metav1.DryRunAll}})
-		if err != nil {
-			return explain(fmt.Sprintf("%s: dry-run", o.address()), err)
-		}
-		l.Predicted = shown(result, o)
+	after, err := typed(o.kind, result)
+	if err != nil {
+		return fmt.Errorf("%s: dry-run: %w", o.address(), err)
 	}
+	l.Predicted = shown(after, o)
 	if o.keys && !hasKeys(item) {
 		l.Predicted["data"] = map[string]any{routes.PrimaryKey: generated, routes.SecondaryKey: generated}
 	}
 	return nil
-}
-
-// ownsExactly tells whether the fields that our manager owns of the live object are exactly
-// those that we would send: then the apply would change nothing.
-func (d *Driver) ownsExactly(live, want *unstructured.Unstructured) (bool, error) {
-	var fields *metav1.FieldsV1
-	for _, entry := range live.GetManagedFields() {
-		if entry.Manager == manager && entry.Operation == metav1.ManagedFieldsOperationApply && entry.Subresource == "" {
-			fields = entry.FieldsV1
-		}
-	}
-	if fields == nil {
-		return false, nil
-	}
-	owned := &fieldpath.Set{}
-	if err := owned.FromJSON(strings.NewReader(string(fields.GetRawBytes()))); err != nil {
-		return false, fmt.Errorf("read its managed fields: %w", err)
-	}
-	liveValue, err := d.types.ObjectToTyped(live)
-	if err != nil {
-		return false, err
-	}
-	wantValue, err := d.types.ObjectToTyped(plainNumbers(want))
-	if err != nil {
-		return false, nil // what is known after apply may not be of the right type
-	}
-	extracted := liveValue.ExtractItems(owned.Leaves(), typed.WithAppendKeyFields())
-	// Names identify the object; no manager owns them.
-	identity := map[string]any{"apiVersion": want.GetAPIVersion(), "kind": want.GetKind()}
-	extractedObject, ok := extracted.AsValue().Unstructured().(map[string]any)
-	if !ok {
-		return false, nil
-	}
-	maps.Copy(extractedObject, identity)
-	metadata, _ := extractedObject["metadata"].(map[string]any)
-	if metadata == nil {
-		metadata = map[string]any{}
-		extractedObject["metadata"] = metadata
-	}
-	metadata["name"] = want.GetName()
-	if want.GetNamespace() != "" {
-		metadata["namespace"] = want.GetNamespace()
-	}
-	got, err := d.types.ObjectToTyped(&unstructured.Unstructured{Object: extractedObject})
-	if err != nil {
-		return false, err
-	}
-	comparison, err := got.Compare(wantValue)
-	if err != nil {
-		return false, err
-	}
-	return comparison.IsSame(), nil
 }
 
 // plainNumbers gives the object with the whole numbers that JSON decoding made float64 as int64,
@@ -281,16 +251,21 @@ func integers(v any) any {
 const generated = "(generated)"
 
 // shown is the object as a plan compares it: without what the server keeps for itself, and
-// without secrets, unless they are compared, masked.
-func shown(item *unstructured.Unstructured, is object) map[string]any {
-	o := runtime.DeepCopyJSON(item.Object)
+// without secrets, unless they are compared, masked. Both sides of a comparison come from
+// client-go's own types, so that neither has a field that the other cannot have.
+func shown(item runtime.Object, is object) map[string]any {
+	o, err := runtime.DefaultUnstructuredConverter.ToUnstructured(item)
+	if err != nil {
+		return nil
+	}
+	o["apiVersion"], o["kind"] = is.kind.resource().GroupVersion().String(), string(is.kind)
 	delete(o, "status")
 	if metadata, ok := o["metadata"].(map[string]any); ok {
 		for _, key := range []string{"managedFields", "resourceVersion", "uid", "generation", "creationTimestamp", "selfLink"} {
 			delete(metadata, key)
 		}
 	}
-	if item.GetKind() == string(kindSecret) && !is.values {
+	if is.kind == kindSecret && !is.values {
 		delete(o, "data")
 		delete(o, "stringData")
 	}

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/amlaks/amlaks/reconcile"
 )
@@ -17,7 +16,7 @@ func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live
 	if err != nil {
 		return nil, err
 	}
-	item, err := c.objects(o.kind, o.namespace).Get(ctx, o.name, metav1.GetOptions{})
+	item, err := c.get(ctx, o.kind, o.namespace, o.name)
 	if apierrors.IsNotFound(err) {
 		return nil, nil
 	}
@@ -25,12 +24,11 @@ func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live
 		return nil, explain("read", err)
 	}
 	l := d.live(c, o, item)
-	if step.Desired != nil && l.Owner == d.stack.Name {
-		if err := d.predict(ctx, c, o, step.Desired, item, l); err != nil {
-			return nil, err
-		}
+	if step.Desired == nil || l.Owner != d.stack.Name {
+		l.Body = shown(item, o)
+		return l, nil
 	}
-	return l, nil
+	return l, d.predict(ctx, c, o, step.Desired, item, l)
 }
 
 // reach gives the object of a step and its cluster: as observed, or as declared.

@@ -25,8 +25,13 @@ type object struct {
 
 func (o object) address() reconcile.Address { return Address(o.cluster, string(o.kind), o.name) }
 
-// key tells objects of one cluster apart.
-func (o object) key() string { return string(o.kind) + "/" + o.namespace + "/" + o.name }
+// objectKey tells objects of one cluster apart.
+type objectKey struct {
+	kind            kind
+	namespace, name string
+}
+
+func (o object) key() objectKey { return objectKey{o.kind, o.namespace, o.name} }
 
 // Resources renders the objects of the stack, cluster by cluster.
 func (d *Driver) Resources() ([]reconcile.Resource, error) {

@@ -14,8 +14,6 @@ import (
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/amlaks/amlaks/reconcile"
 )
@@ -31,18 +29,7 @@ const (
 	maxLogLine   = 64 << 10
 )
 
-// rolloutState reads a Deployment as `kubectl rollout status` does.
-func rolloutState(item *unstructured.Unstructured) (reconcile.State, string) {
-	var d appsv1.Deployment
-	if err := runtime.DefaultUnstructuredConverter.FromUnstructured(item.Object, &d); err != nil {
-		return reconcile.Unhealthy, err.Error()
-	}
-	if ready, status := rolledOut(&d); !ready {
-		return reconcile.InProgress, status
-	}
-	return reconcile.Settled, ""
-}
-
+// rolledOut reads a Deployment as `kubectl rollout status` does.
 func rolledOut(d *appsv1.Deployment) (bool, string) {
 	want := int32(1)
 	if d.Spec.Replicas != nil {
@@ -68,10 +55,11 @@ func (c *client) waitRollout(ctx context.Context, namespace, name string, progre
 	var last string
 	var problem *podProblem
 	err := poll(ctx, func() (bool, error) {
-		d, err := c.typed.AppsV1().Deployments(namespace).Get(ctx, name, metav1.GetOptions{})
+		object, err := c.get(ctx, kindDeployment, namespace, name)
 		if err != nil {
 			return false, passing(explain("read", err))
 		}
+		d := object.(*appsv1.Deployment)
 		done, status := rolledOut(d)
 		if done {
 			return true, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -83,12 +84,12 @@ func (c *Cluster) Status(ctx context.Context, s spec.Service) ([]VersionStatus, 
 
 // FrontEndAddress is where the cluster's front end is reached; empty while it has no address.
 func (c *Cluster) FrontEndAddress(ctx context.Context) (string, error) {
-	service, err := c.client.objects(kindService, c.namespace).Get(ctx, FrontEnd, metav1.GetOptions{})
+	service, err := c.client.get(ctx, kindService, c.namespace, FrontEnd)
 	if apierrors.IsNotFound(err) {
 		return "", nil
 	}
 	if err != nil {
 		return "", explain("read the front end's address", err)
 	}
-	return frontEndAddress(service), nil
+	return frontEndAddress(service.(*corev1.Service)), nil
 }

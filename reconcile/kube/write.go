@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -85,10 +86,11 @@ func (c *client) waitAddress(ctx context.Context, o object, progress func(string
 	var address string
 	said := false
 	err := poll(ctx, func() (bool, error) {
-		service, err := c.objects(kindService, o.namespace).Get(ctx, o.name, metav1.GetOptions{})
+		object, err := c.get(ctx, kindService, o.namespace, o.name)
 		if err != nil {
 			return false, passing(explain("read", err))
 		}
+		service := object.(*corev1.Service)
 		address = frontEndAddress(service)
 		if address == "" && isLoadBalancer(service) {
 			if !said {
