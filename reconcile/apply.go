@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -13,7 +12,8 @@ import (
 
 // ApplyOptions steer how a plan is carried out.
 type ApplyOptions struct {
-	// Parallelism is how many changes run at a time; 0 means DefaultParallelism.
+	// Parallelism is how many changes run at a time, those apart that only wait; 0 means
+	// DefaultParallelism.
 	Parallelism int
 	// Timeout bounds each change, its waiting included; 0 means DefaultTimeout.
 	Timeout time.Duration
@@ -81,6 +81,7 @@ type walk struct {
 	drivers map[string]Driver
 	index   map[Address]int
 	waits   [][]int // for each change, those that must have ended before
+	kept    []int   // all that are no deletions, which every deletion waits for
 	ended   []chan struct{}
 	slots   chan struct{}
 
@@ -129,12 +130,8 @@ func newWalk(drivers []Driver, p *Plan, o ApplyOptions) *walk {
 				w.waits[i] = append(w.waits[i], j)
 			}
 		}
-		if c.Action.deletes() {
-			for j, other := range p.Changes {
-				if !other.Action.deletes() {
-					w.waits[i] = append(w.waits[i], j)
-				}
-			}
+		if !c.Action.deletes() {
+			w.kept = append(w.kept, i)
 		}
 	}
 	return w
@@ -144,8 +141,10 @@ func newWalk(drivers []Driver, p *Plan, o ApplyOptions) *walk {
 func (w *walk) run(ctx context.Context, i int) {
 	defer close(w.ended[i])
 	c := w.plan.Changes[i]
-	for _, j := range w.waits[i] {
-		<-w.ended[j]
+	for _, before := range w.before(i) {
+		for _, j := range before {
+			<-w.ended[j]
+		}
 	}
 	if because := w.failedBefore(i); because != "" {
 		w.end(i, Skipped, 0, &Failure{Reason: ReasonDependencyFailed, Err: fmt.Errorf("because %s", because)})
@@ -163,18 +162,20 @@ func (w *walk) run(ctx context.Context, i int) {
 		w.stale(i, c.now)
 		return
 	}
+	leave := func() {}
 	select {
 	case w.slots <- struct{}{}:
-		defer func() { <-w.slots }()
+		leave = sync.OnceFunc(func() { <-w.slots })
 	case <-ctx.Done():
 	}
+	defer leave()
 	if w.stopping(ctx) {
 		w.end(i, Skipped, 0, &Failure{Reason: ReasonInterrupted, Err: errors.New("because the run was interrupted")})
 		return
 	}
 	started := w.options.Now()
 	w.emit(Event{Address: c.Address, Action: c.Action, Phase: Started})
-	outputs, err := w.step(ctx, &c, started)
+	outputs, err := w.step(ctx, &c, started, leave)
 	if c.now != nil {
 		w.stale(i, c.now)
 		return
@@ -186,6 +187,7 @@ func (w *walk) run(ctx context.Context, i int) {
 	}
 	w.mu.Lock()
 	if len(outputs) > 0 {
+		w.outputs = maps.Clone(w.outputs) // steps that run have the old ones
 		w.outputs[c.Address] = outputs
 	}
 	w.mu.Unlock()
@@ -194,7 +196,7 @@ func (w *walk) run(ctx context.Context, i int) {
 
 // step carries c out. If its resource is no longer what c was planned upon, it leaves
 // everything as it is and c.now says what would have to be done instead.
-func (w *walk) step(ctx context.Context, c *Change, started time.Time) (map[string]string, error) {
+func (w *walk) step(ctx context.Context, c *Change, started time.Time, leave func()) (map[string]string, error) {
 	driver := w.drivers[c.Driver]
 	if driver == nil {
 		return nil, fmt.Errorf("no driver %q", c.Driver)
@@ -210,7 +212,7 @@ func (w *walk) step(ctx context.Context, c *Change, started time.Time) (map[stri
 		doing.Store(&message)
 		w.emit(Event{Address: c.Address, Action: c.Action, Phase: Progress, Message: message, Elapsed: w.options.Now().Sub(started)})
 	}
-	outputs, err := w.carryOut(ctx, driver, c, progress)
+	outputs, err := w.carryOut(ctx, driver, c, progress, leave)
 	if err == nil || ctx.Err() == nil {
 		return outputs, err
 	}
@@ -227,10 +229,10 @@ func (w *walk) step(ctx context.Context, c *Change, started time.Time) (map[stri
 	return outputs, err
 }
 
-func (w *walk) carryOut(ctx context.Context, driver Driver, c *Change, progress func(string)) (map[string]string, error) {
-	step := Step{Stack: w.plan.Stack, Change: *c, Live: c.live, Resource: c.resource, Progress: progress}
+func (w *walk) carryOut(ctx context.Context, driver Driver, c *Change, progress func(string), leave func()) (map[string]string, error) {
+	step := Step{Stack: w.plan.Stack, Change: *c, Live: c.live, Resource: c.resource, Progress: progress, Waiting: leave}
 	w.mu.Lock()
-	step.Outputs = maps.Clone(w.outputs)
+	step.Outputs = w.outputs
 	w.mu.Unlock()
 	if c.resource != nil && !c.Action.deletes() {
 		step.Desired = resolveBody(c.resource.Desired, step.Outputs)
@@ -258,19 +260,31 @@ func (w *walk) stopping(ctx context.Context) bool {
 	}
 }
 
-// failedBefore names what made change i impossible. A deletion is not made when anything
-// else failed: what is being replaced by it might not be there yet.
+// before is what must have ended before change i may begin.
+func (w *walk) before(i int) [2][]int {
+	if w.plan.Changes[i].Action.deletes() {
+		return [2][]int{w.waits[i], w.kept}
+	}
+	return [2][]int{w.waits[i]}
+}
+
+// failedBefore names what made change i impossible, the first of the plan. A deletion is not
+// made when anything else failed: what is being replaced by it might not be there yet.
 func (w *walk) failedBefore(i int) Address {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	waits := slices.Clone(w.waits[i])
-	slices.Sort(waits)
-	for _, j := range waits {
-		if w.outcomes[j].Phase != Done {
-			return w.plan.Changes[j].Address
+	first := len(w.outcomes)
+	for _, before := range w.before(i) {
+		for _, j := range before {
+			if j < first && w.outcomes[j].Phase != Done {
+				first = j
+			}
 		}
 	}
-	return ""
+	if first == len(w.outcomes) {
+		return ""
+	}
+	return w.plan.Changes[first].Address
 }
 
 // stale ends a change that is no longer what was planned.

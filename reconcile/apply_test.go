@@ -19,6 +19,7 @@ type world struct {
 	order   []string // "create a", in the order in which they ended
 	fail    map[Address]error
 	takes   time.Duration
+	waits   bool // leaves its place to others while it takes that long
 	running int
 	most    int
 }
@@ -40,6 +41,9 @@ func (w *world) Apply(ctx context.Context, s Step) (map[string]string, error) {
 		w.order = append(w.order, fmt.Sprintf("%s %s %v", s.Change.Action, s.Change.Address, s.Desired["from"]))
 		w.mu.Unlock()
 	}()
+	if w.waits {
+		s.Waiting()
+	}
 	select {
 	case <-time.After(w.takes):
 	case <-ctx.Done():
@@ -88,6 +92,21 @@ func TestApplyFollowsTheGraph(t *testing.T) {
 			t.Errorf("%d done, %d at a time", result.Count(Done), w.most)
 		}
 	})
+}
+
+func TestWhatOnlyWaitsTakesNoPlace(t *testing.T) {
+	for _, test := range []struct {
+		waits bool
+		most  int
+	}{{false, 1}, {true, 2}} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{takes: time.Second, waits: test.waits}
+			result := Apply(t.Context(), []Driver{w}, mustPlan(t, chain(), nil, Options{}), ApplyOptions{Parallelism: 1})
+			if w.most != test.most || result.Count(Done) != 4 {
+				t.Errorf("waits %v: %d at a time, want %d; %d done", test.waits, w.most, test.most, result.Count(Done))
+			}
+		})
+	}
 }
 
 func TestFailureStaysLocal(t *testing.T) {

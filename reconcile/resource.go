@@ -149,6 +149,9 @@ type Step struct {
 	Resource *Resource
 	// Progress tells what the step is doing or waiting for.
 	Progress func(message string)
+	// Waiting tells that from now on the step only looks whether it has taken effect: another
+	// change may begin. It may be called more than once.
+	Waiting func()
 }
 
 // Driver brings one kind of world (Azure, a registry, a cluster) to the engine.
