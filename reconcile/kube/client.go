@@ -6,6 +6,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -19,17 +20,16 @@ import (
 	"github.com/amlaks/amlaks/reconcile"
 )
 
-// client-go's own limit of 5 requests a second is meant for controllers with caches.
-const (
-	clientQPS      = 100
-	clientBurst    = 200
-	requestTimeout = 60 * time.Second
-)
+// requestTimeout bounds a request, its answer included.
+const requestTimeout = 60 * time.Second
 
 // client reaches one cluster.
 type client struct {
 	dynamic dynamic.Interface
 	typed   kubernetes.Interface
+
+	mu       sync.Mutex
+	rollouts map[string]*rollouts // by namespace
 }
 
 func newClient(kubeconfig string, readOnly bool, wrap func(http.RoundTripper) http.RoundTripper) (*client, error) {
@@ -37,7 +37,11 @@ func newClient(kubeconfig string, readOnly bool, wrap func(http.RoundTripper) ht
 	if err != nil {
 		return nil, errors.New("read the cluster's kubeconfig: it is not one") // the cause may quote it
 	}
-	config.QPS, config.Burst, config.Timeout = clientQPS, clientBurst, requestTimeout
+	// What is bounded is how many requests are under way, by the engine's parallelism and dryRuns.
+	// A limit a second, which client-go has for want of a better one, adds nothing to that but
+	// time: an API server shares itself out (API Priority and Fairness), and its 429 with
+	// Retry-After is obeyed.
+	config.QPS, config.Timeout = -1, requestTimeout
 	config.UserAgent = "amlaks"
 	if wrap != nil {
 		config.Wrap(wrap)

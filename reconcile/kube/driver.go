@@ -118,6 +118,7 @@ func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]str
 			return nil, err
 		}
 	}
+	step.Waiting()
 	switch {
 	case o.kind == kindDeployment:
 		return nil, c.waitRollout(ctx, o.namespace, o.name, step.Progress)

@@ -1,9 +1,10 @@
 package kube
 
 import (
-	"encoding/json"
 	"fmt"
 	"strings"
+
+	"k8s.io/apimachinery/pkg/runtime"
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/spec"
@@ -67,15 +68,13 @@ func (r *renderer) add(o object, configuration any, summary string, dependsOn ..
 	if r.err != nil {
 		return
 	}
-	data, err := json.Marshal(configuration)
-	var desired map[string]any
-	if err == nil {
-		err = json.Unmarshal(data, &desired)
-	}
+	// Not by way of JSON text, which would give every object its own copy of every key.
+	converted, err := runtime.DefaultUnstructuredConverter.ToUnstructured(configuration)
 	if err != nil {
 		r.err = err
 		return
 	}
+	desired := plain(converted).(map[string]any)
 	o.cluster = r.cluster.Name
 	kubeconfig := r.driver.wiring.Kubeconfig(r.cluster.Name)
 	dependencies := []reconcile.Address{kubeconfig.Address}
@@ -88,6 +87,26 @@ func (r *renderer) add(o object, configuration any, summary string, dependsOn ..
 		// A namespace of the stack's name that bears no label is the stack's own, half made.
 		Desired: desired, Spec: o, Summary: summary, Adopt: o.kind == kindNamespace,
 	})
+}
+
+// plain gives v as JSON decoding would: its numbers float64, and maps no larger than what
+// they hold (the converter's have room for every field of their type).
+func plain(v any) any {
+	switch v := v.(type) {
+	case map[string]any:
+		out := make(map[string]any, len(v))
+		for key, item := range v {
+			out[key] = plain(item)
+		}
+		return out
+	case []any:
+		for i, item := range v {
+			v[i] = plain(item)
+		}
+	case int64:
+		return float64(v)
+	}
+	return v
 }
 
 // setImage puts a reference to an image output in the place of the last Deployment's image.

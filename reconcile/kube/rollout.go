@@ -54,21 +54,27 @@ func rolledOut(d *appsv1.Deployment) (bool, string) {
 func (c *client) waitRollout(ctx context.Context, namespace, name string, progress func(string)) error {
 	var last string
 	var problem *podProblem
+	looked := time.Now()
+	rollouts := c.rolloutsIn(namespace)
+	leave := rollouts.enter()
+	defer leave()
 	err := poll(ctx, func() (bool, error) {
-		object, err := c.get(ctx, kindDeployment, namespace, name)
+		d, err := rollouts.read(ctx, name)
 		if err != nil {
 			return false, passing(explain("read", err))
 		}
-		d := object.(*appsv1.Deployment)
 		done, status := rolledOut(d)
 		if done {
 			return true, nil
 		}
-		pods, err := c.newestPods(ctx, d)
-		if err != nil {
-			return false, passing(err)
+		if time.Since(looked) >= rollouts.patience() {
+			looked = time.Now()
+			pods, err := c.newestPods(ctx, d)
+			if err != nil {
+				return false, passing(err)
+			}
+			problem = diagnose(pods)
 		}
-		problem = diagnose(pods)
 		if problem != nil {
 			status += ": " + problem.message
 		}

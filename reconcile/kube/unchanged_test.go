@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
@@ -30,24 +31,41 @@ type judge struct {
 
 // ask gives what the comparer says of an apply of want, and whether a dry-run of it changes
 // anything. A refused dry-run changes something.
-func (j judge) ask(o object, want map[string]any) (unchanged, changes bool, live runtime.Object) {
+func (j judge) ask(o object, want map[string]any) (unchanged, changes bool) {
+	j.t.Helper()
+	for j.t.Context().Err() == nil {
+		live, version := j.get(o)
+		unchanged = j.driver.comparer.unchanged(live, want)
+		result, err := j.client.apply(j.t.Context(), o, &unstructured.Unstructured{Object: want},
+			metav1.ApplyOptions{FieldManager: manager, Force: true, DryRun: []string{metav1.DryRunAll}})
+		if _, now := j.get(o); now != version {
+			continue // a controller wrote to it in between
+		}
+		if err != nil {
+			return unchanged, true
+		}
+		after, err := typed(o.kind, result)
+		if err != nil {
+			j.t.Fatal(err)
+		}
+		o.values = true // Secrets' data too
+		return unchanged, cmp.Diff(shown(live, o), shown(after, o)) != ""
+	}
+	j.t.Fatal("it never stood still")
+	return false, false
+}
+
+func (j judge) get(o object) (object runtime.Object, version string) {
 	j.t.Helper()
 	live, err := j.client.get(j.t.Context(), o.kind, o.namespace, o.name)
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	unchanged = j.driver.comparer.unchanged(live, want)
-	result, err := j.client.apply(j.t.Context(), o, &unstructured.Unstructured{Object: want},
-		metav1.ApplyOptions{FieldManager: manager, Force: true, DryRun: []string{metav1.DryRunAll}})
-	if err != nil {
-		return unchanged, true, live
-	}
-	after, err := typed(o.kind, result)
+	metadata, err := meta.Accessor(live)
 	if err != nil {
 		j.t.Fatal(err)
 	}
-	o.values = true // Secrets' data too
-	return unchanged, cmp.Diff(shown(live, o), shown(after, o)) != "", live
+	return live, metadata.GetResourceVersion()
 }
 
 // TestUnchanged holds the comparer against server-side-apply dry-runs of a real API server: it
@@ -99,7 +117,7 @@ func TestUnchanged(t *testing.T) {
 	}
 	t.Run("what was applied is unchanged", func(t *testing.T) {
 		for _, o := range objects {
-			if unchanged, changes, _ := j.ask(o, resources[o.key()].Desired); !unchanged || changes {
+			if unchanged, changes := j.ask(o, resources[o.key()].Desired); !unchanged || changes {
 				t.Errorf("%s: unchanged %v, a dry-run changes it: %v", o.address(), unchanged, changes)
 			}
 		}
@@ -132,7 +150,7 @@ func TestUnchanged(t *testing.T) {
 				if _, err := c.typed.AppsV1().Deployments(deployment.namespace).Patch(t.Context(), deployment.name, test.kind, []byte(test.patch), metav1.PatchOptions{FieldManager: "kubectl"}); err != nil {
 					t.Fatal(err)
 				}
-				unchanged, changes, live := j.ask(deployment, want)
+				unchanged, changes := j.ask(deployment, want)
 				if unchanged != test.unchanged || unchanged && changes {
 					t.Errorf("unchanged %v, want %v; a dry-run changes it: %v", unchanged, test.unchanged, changes)
 				}
@@ -142,7 +160,7 @@ func TestUnchanged(t *testing.T) {
 					t.Fatal(err)
 				}
 				if _, err := c.apply(t.Context(), deployment, &unstructured.Unstructured{Object: want}, metav1.ApplyOptions{FieldManager: manager, Force: true}); err != nil {
-					t.Fatal(err, live)
+					t.Fatal(err)
 				}
 			})
 		}
@@ -158,7 +176,7 @@ func TestUnchanged(t *testing.T) {
 					t.Fatal(err)
 				}
 				what := mutate(random, want)
-				unchanged, changes, _ := j.ask(o, want)
+				unchanged, changes := j.ask(o, want)
 				if unchanged && changes {
 					t.Errorf("%s: %s is called unchanged, and a dry-run changes it", o.address(), what)
 				}
