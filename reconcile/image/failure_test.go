@@ -123,7 +123,7 @@ func TestSeveralModels(t *testing.T) {
 	stack, dir := service(t)
 	write(t, filepath.Join(dir, "n", "w.bin"), "w", 0o644)
 	s := &stack.Services[0]
-	s.Models = append(s.Models, spec.Model{Name: "other", Version: "1", Path: filepath.Join(dir, "n")})
+	s.Models = append(s.Models, spec.Model{Name: "other", Version: "1", Path: "n"})
 	ref, err := apply(t, d, g.host, stack)
 	if err != nil {
 		t.Fatal(err)

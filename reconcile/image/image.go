@@ -11,6 +11,8 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,7 +148,7 @@ func (d *Driver) Resources(stack *spec.Stack) []reconcile.Resource {
 	}
 	for _, s := range stack.Services {
 		for _, v := range s.ServedVersions() {
-			add(Address(s.Name, v.Name), &source{repository: stack.Name + "/" + s.Name, service: s.Name, models: v.Models, inference: *v.Inference},
+			add(Address(s.Name, v.Name), sourceOf(stack, s.Name, v),
 				summaryOf(v.Models, *v.Inference))
 		}
 	}
@@ -155,6 +157,23 @@ func (d *Driver) Resources(stack *spec.Stack) []reconcile.Resource {
 			inference: spec.Inference{BaseImage: spec.ScratchImage}}, "image of the front end")
 	}
 	return resources
+}
+
+// sourceOf finds the files of a version: their paths start at the folder of the stack's file,
+// wherever amlaks runs.
+func sourceOf(stack *spec.Stack, service string, v spec.Version) *source {
+	s := &source{repository: stack.Name + "/" + service, service: service, models: slices.Clone(v.Models), inference: *v.Inference}
+	below := func(path *string) {
+		if *path != "" {
+			*path = filepath.Join(stack.Dir, filepath.FromSlash(*path))
+		}
+	}
+	for i := range s.models {
+		below(&s.models[i].Path)
+	}
+	below(&s.inference.SourceDirectory)
+	below(&s.inference.Requirements)
+	return s
 }
 
 func summaryOf(models []spec.Model, inference spec.Inference) string {

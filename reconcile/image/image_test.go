@@ -110,10 +110,10 @@ func service(t *testing.T) (*spec.Stack, string) {
 	write(t, filepath.Join(dir, "score", "server"), "#!", 0o755)
 	write(t, filepath.Join(dir, "score", "lib", "a.txt"), "a", 0o600)
 	write(t, filepath.Join(dir, "m", "model.json"), "{}", 0o644)
-	return &spec.Stack{Name: "stack", Services: []spec.Service{{
+	return &spec.Stack{Name: "stack", Dir: dir, Services: []spec.Service{{
 		Name:      "churn",
-		Models:    []spec.Model{{Name: "churn", Version: "3", Path: filepath.Join(dir, "m", "model.json")}},
-		Inference: spec.Inference{BaseImage: spec.ScratchImage, SourceDirectory: filepath.Join(dir, "score"), Command: []string{"./server", "-v"}, Port: 5001},
+		Models:    []spec.Model{{Name: "churn", Version: "3", Path: "m/model.json"}},
+		Inference: spec.Inference{BaseImage: spec.ScratchImage, SourceDirectory: "./score", Command: []string{"./server", "-v"}, Port: 5001},
 	}}}, dir
 }
 
