@@ -213,6 +213,7 @@ func (w *world) start(args ...string) *child {
 	c.command.Env = []string{
 		runAsAmlaks + "=1", "AMLAKS_ARM_ENDPOINT=" + w.ARMEndpoint(), "AMLAKS_ARM_TOKEN=" + w.Token(),
 		"HOME=" + w.dir, "XDG_CACHE_HOME=" + filepath.Join(w.dir, "cache"), "PATH=" + os.Getenv("PATH"), "TMPDIR=" + os.TempDir(),
+		"GOGC=400", // a process of a second need not collect its garbage
 	}
 	if err := c.command.Start(); err != nil {
 		cancel()
