@@ -101,7 +101,7 @@ func (d *Driver) applyAttached(ctx context.Context, step reconcile.Step, t targe
 		} else {
 			maps.Copy(tags, step.Desired["tags"].(body))
 		}
-		step.Progress("waiting for Azure")
+		step.Progress("waiting for Azure to tag it")
 		return d.arm.write(ctx, http.MethodPatch, t.id, aksVersion, body{"tags": tags}, ifMatch(live))
 	})
 	if err != nil {
@@ -119,7 +119,7 @@ func (d *Driver) applyAttached(ctx context.Context, step reconcile.Step, t targe
 func (d *Driver) create(ctx context.Context, step reconcile.Step, id string, content body) error {
 	there := false
 	err := d.retry(ctx, id, step.Progress, func() error {
-		step.Progress("waiting for Azure")
+		step.Progress("waiting for Azure to create it")
 		err := d.arm.write(ctx, http.MethodPut, id, aksVersion, content, createOnly)
 		if !isStatus(err, http.StatusConflict, http.StatusPreconditionFailed) {
 			return err
@@ -171,7 +171,7 @@ func (d *Driver) update(ctx context.Context, step reconcile.Step, id string) err
 		content := overlay(live, want, step.Resource.Compare, "")
 		// AKS changes a cluster's pools only through themselves once it exists.
 		delete(content["properties"].(body), "agentPoolProfiles")
-		step.Progress("waiting for Azure")
+		step.Progress("waiting for Azure to update it")
 		return d.arm.write(ctx, http.MethodPut, id, aksVersion, content, ifMatch(live))
 	})
 	if err != nil {
@@ -190,7 +190,7 @@ func (d *Driver) remove(ctx context.Context, id string, progress func(string)) e
 		if live, err := d.settled(ctx, id, progress); err != nil || live == nil {
 			return err
 		}
-		progress("waiting for Azure")
+		progress("waiting for Azure to delete it")
 		return d.arm.write(ctx, http.MethodDelete, id, aksVersion, nil, nil)
 	})
 	if err == nil || isStatus(err, http.StatusNotFound) {
