@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 
 	"k8s.io/client-go/tools/clientcmd"
 
@@ -30,35 +31,31 @@ type clusters struct {
 	started map[string]*started
 }
 
-// started is one cluster; its lock makes calls for the same cluster follow one another.
+// started is one cluster; its lock makes changes of the same cluster follow one another.
 type started struct {
 	mu      sync.Mutex
-	cluster *cluster.Cluster
-	users   []byte // the user's kubeconfig, where there is one
+	cluster atomic.Pointer[cluster.Cluster] // nil: it does not run, or not yet
+	users   []byte                          // the user's kubeconfig, where there is one
 }
 
 func (s *started) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.cluster != nil {
-		s.cluster.Stop()
-		s.cluster = nil
+	if running := s.cluster.Swap(nil); running != nil {
+		running.Stop()
 	}
 }
 
-// kubeconfig leads to the cluster itself.
+// kubeconfig leads to the cluster itself, while it is being changed too.
 func (s *started) kubeconfig() ([]byte, error) {
 	if s.users != nil {
 		return s.users, nil
 	}
-	if !s.mu.TryLock() { // held while it starts
-		return nil, errors.New("it is being started")
-	}
-	defer s.mu.Unlock()
-	if s.cluster == nil {
+	running := s.cluster.Load()
+	if running == nil {
 		return nil, errors.New("it is not running")
 	}
-	return s.cluster.Kubeconfig(), nil
+	return running.Kubeconfig(), nil
 }
 
 func newClusters(ctx context.Context, s *Sandbox) (*clusters, error) {
@@ -102,8 +99,8 @@ func (c *clusters) Apply(ctx context.Context, id string, pools []arm.Pool) error
 	entry := c.entry(id)
 	entry.mu.Lock()
 	defer entry.mu.Unlock()
-	if entry.cluster != nil {
-		return entry.cluster.SetPools(ctx, nodes)
+	if running := entry.cluster.Load(); running != nil {
+		return running.SetPools(ctx, nodes)
 	}
 	dir := c.folder(id)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -116,7 +113,7 @@ func (c *clusters) Apply(ctx context.Context, id string, pools []arm.Pool) error
 	if err != nil {
 		return err
 	}
-	entry.cluster = started
+	entry.cluster.Store(started)
 	return nil
 }
 

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
+	"github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -144,6 +146,28 @@ func TestGate(t *testing.T) {
 			live, err := deployments.Get(t.Context(), "x", metav1.GetOptions{})
 			return err == nil && live.Status.AvailableReplicas == 2
 		})
+	})
+	t.Run("while a pool changes", func(t *testing.T) {
+		_, pools := aks(t, s)
+		pool := armcontainerservice.AgentPool{Properties: &armcontainerservice.ManagedClusterAgentPoolProfileProperties{
+			Mode: to.Ptr(armcontainerservice.AgentPoolModeSystem), VMSize: to.Ptr("Standard_D4ds_v5"), Count: to.Ptr[int32](6),
+		}}
+		poller, err := pools.BeginCreateOrUpdate(t.Context(), group, "prod", "agentpool", pool, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for !poller.Done() {
+			if _, err := maps.Create(t.Context(), configMap("meanwhile"), metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := poller.Poll(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		nodes, err := client.CoreV1().Nodes().List(t.Context(), metav1.ListOptions{})
+		if err != nil || len(nodes.Items) != 6 {
+			t.Errorf("%d nodes, %v", len(nodes.Items), err)
+		}
 	})
 	t.Run("upgrade", func(t *testing.T) {
 		s.ClearRequests()
