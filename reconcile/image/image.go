@@ -79,7 +79,7 @@ func New(o Options) *Driver {
 	if o.wrap != nil {
 		connection = o.wrap(connection)
 	}
-	var next http.RoundTripper = secureTransport{connection}
+	var next http.RoundTripper = &pingOnce{next: secureTransport{connection}, known: map[string]*ping{}}
 	if o.ReadOnly {
 		next = readOnlyTransport{next}
 	}

@@ -173,6 +173,33 @@ func TestUnchangedCostsOneHead(t *testing.T) {
 	}
 }
 
+func TestARegistryIsAskedOnceHowToSpeakToIt(t *testing.T) {
+	g, d := startRegistry(t), newDriver(t, true)
+	stack, _ := service(t)
+	for _, name := range []string{"second", "third"} {
+		another := stack.Services[0]
+		another.Name = name
+		stack.Services = append(stack.Services, another)
+	}
+	if live, err := observe(t, d, g.host, stack); err != nil || len(live) != 0 {
+		t.Fatalf("%v, %v", live, err)
+	}
+	pings, heads := 0, 0
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, r := range g.seen {
+		switch {
+		case r == "GET /v2/":
+			pings++
+		case strings.HasPrefix(r, "HEAD "):
+			heads++
+		}
+	}
+	if pings != 1 || heads != 3 || len(g.seen) != 4 {
+		t.Errorf("three images cost %v", g.seen)
+	}
+}
+
 func TestUnknownRegistryIsSkipped(t *testing.T) {
 	stack, _ := service(t)
 	if live, err := observe(t, newDriver(t, true), "", stack); err != nil || len(live) != 0 {
