@@ -218,6 +218,9 @@ func converge(c *Change, stack string, known Outputs) {
 	case l.Owner == "" && !r.Adopt:
 		c.refuse(ReasonOwned, "it exists and bears no stack's name; `adopt: true` takes it over")
 		return
+	case l.Refused != nil:
+		c.refuse(l.Refused.Reason, l.Refused.Error())
+		return
 	}
 	c.Action = Update
 	for _, diff := range c.Diff {

@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"encoding/json"
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -46,6 +47,10 @@ func TestDecide(t *testing.T) {
 			resource: Resource{Desired: body{"cidr": "b"}, Immutable: map[string]Strategy{"cidr": {Refuse, "a cluster keeps it"}}},
 			live:     owned(Live{Body: body{"cidr": "a"}}),
 			want:     &Change{Action: Refuse, Reason: ReasonImmutable, Why: "a cluster keeps it", Diff: []FieldDiff{{Path: "cidr", Before: "a", After: "b"}}}},
+		"immutable, by the server's word": {
+			resource: Resource{Desired: body{"a": 1}},
+			live:     owned(Live{Body: body{"a": 2}, Refused: &Failure{Reason: ReasonImmutable, Err: errors.New("a: it is kept")}}),
+			want:     &Change{Action: Refuse, Reason: ReasonImmutable, Why: "a: it is kept", Diff: []FieldDiff{{Path: "a", Before: 2.0, After: 1.0}}}},
 		"immutable, replaced": {
 			resource: Resource{Desired: body{"size": "b"}, Immutable: map[string]Strategy{"size": {Replace, "a new one"}}},
 			live:     owned(Live{Body: body{"size": "a"}}),

@@ -105,6 +105,8 @@ type Live struct {
 	// Predicted, if not nil, is the server's own word (a server-side-apply dry-run) on what
 	// Desired would make of Body. The plan then compares the two whole.
 	Predicted map[string]any
+	// Refused, if not nil, is the server's own word that it would not make Desired of Body.
+	Refused *Failure
 	// Version is the ETag or resourceVersion it was observed at.
 	Version string
 	State   State

@@ -206,19 +206,23 @@ func (p *place) Objects(t *testing.T) []string {
 	t.Helper()
 	objects := []string{}
 	for whose, stack := range map[string]string{"ours": p.ours, "theirs": p.theirs} {
-		found, err := p.admin.listStack(t.Context(), Namespace(stack))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, o := range found {
-			name := o.GetKind() + "/" + o.GetName()
-			switch name {
-			case "ServiceAccount/default", "ConfigMap/kube-root-ca.crt": // Kubernetes' own
-				continue
-			case "Namespace/" + Namespace(stack):
-				name = "Namespace"
+		for _, k := range append([]kind{kindNamespace}, kinds...) {
+			found, err := p.admin.objects(k, Namespace(stack)).List(t.Context(), metav1.ListOptions{})
+			if err != nil {
+				t.Fatal(err)
 			}
-			objects = append(objects, whose+" "+name)
+			for _, o := range found.Items {
+				name := string(k) + "/" + o.GetName()
+				switch {
+				case name == "ServiceAccount/default", name == "ConfigMap/kube-root-ca.crt": // Kubernetes' own
+					continue
+				case name == "Namespace/"+Namespace(stack):
+					name = "Namespace"
+				case k == kindNamespace:
+					continue
+				}
+				objects = append(objects, whose+" "+name)
+			}
 		}
 	}
 	slices.Sort(objects)

@@ -173,6 +173,8 @@ func TestDriver(t *testing.T) {
 
 	t.Run("conformance", func(t *testing.T) { conformance(t, kubeconfig) })
 
+	t.Run("pitfall", func(t *testing.T) { pitfalls(t, kubeconfig) })
+
 	t.Run("create, then nothing", func(t *testing.T) {
 		succeeded(t, start(t, kubeconfig, stackOf("churn"), false).apply(t, reconcile.Options{}))
 		again := start(t, kubeconfig, stackOf("churn"), false)

@@ -13,7 +13,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -134,7 +133,7 @@ func (o *observation) page(k kind, items []runtime.Object) error {
 		case o.driver.same(is, r.Desired, item, l):
 		default:
 			o.dryRuns.Go(func() error {
-				if err := o.driver.predict(o.ctx, o.client, is, r.Desired, item, l); err != nil {
+				if err := o.driver.predict(o.ctx, o.client, is, r.Desired, item, l, false); err != nil {
 					return err
 				}
 				o.add(*l)
@@ -198,15 +197,25 @@ func (d *Driver) same(o object, desired map[string]any, item runtime.Object, l *
 	return true
 }
 
-// predict fills in the body, and what applying desired would make of it.
-func (d *Driver) predict(ctx context.Context, c *client, o object, desired map[string]any, item runtime.Object, l *reconcile.Live) error {
+// predict fills in the body, and what applying desired would make of it. again says that the
+// object has been read anew already.
+func (d *Driver) predict(ctx context.Context, c *client, o object, desired map[string]any, item runtime.Object, l *reconcile.Live, again bool) error {
 	if d.same(o, desired, item, l) {
 		return nil
 	}
 	l.Body = shown(item, o)
-	result, err := c.apply(ctx, o, &unstructured.Unstructured{Object: desired}, metav1.ApplyOptions{FieldManager: manager, Force: true, DryRun: []string{metav1.DryRunAll}})
-	if err != nil {
-		return explain(fmt.Sprintf("%s: dry-run", o.address()), err)
+	result, refused, err := c.dryRun(ctx, o, desired)
+	if l.Refused = refused; refused != nil || err != nil {
+		return err
+	}
+	if result.GetResourceVersion() != l.Version && !again {
+		// Somebody wrote since the LIST: what they did is not for the plan to show.
+		fresh, err := c.get(ctx, o.kind, o.namespace, o.name)
+		if err != nil {
+			return explain(fmt.Sprintf("%s: read", o.address()), err)
+		}
+		*l = *d.live(c, o, fresh)
+		return d.predict(ctx, c, o, desired, fresh, l, true)
 	}
 	after, err := typed(o.kind, result)
 	if err != nil {

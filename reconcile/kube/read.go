@@ -28,7 +28,7 @@ func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live
 		l.Body = shown(item, o)
 		return l, nil
 	}
-	return l, d.predict(ctx, c, o, step.Desired, item, l)
+	return l, d.predict(ctx, c, o, step.Desired, item, l, false)
 }
 
 // reach gives the object of a step and its cluster: as observed, or as declared.
