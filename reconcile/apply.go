@@ -309,7 +309,7 @@ func (w *walk) end(i int, phase Phase, elapsed time.Duration, err error) {
 	}
 	event := Event{Address: c.Address, Action: c.Action, Phase: phase, Elapsed: elapsed}
 	if err != nil {
-		event.Message = err.Error()
+		event.Message, event.Reason, event.Hint = err.Error(), ReasonOf(err), HintOf(err)
 	}
 	w.emit(event)
 }

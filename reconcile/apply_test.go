@@ -199,12 +199,14 @@ func TestTimeoutIsAReason(t *testing.T) {
 
 func TestEventsTellTheWholeStory(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &world{takes: time.Second, fail: map[Address]error{"b": errors.New("no quota")}}
+		failure := &Failure{Reason: ReasonForbidden, Err: errors.New("no role"), Hint: "ask for one"}
+		w := &world{takes: time.Second, fail: map[Address]error{"b": fmt.Errorf("create: %w", failure)}}
 		var got []string
 		Apply(t.Context(), []Driver{w}, mustPlan(t, chain()[:3], nil, Options{}), ApplyOptions{Emit: func(e Event) {
-			got = append(got, fmt.Sprintf("%s %s %s %s", e.Phase, e.Address, e.Elapsed, e.Message))
+			got = append(got, fmt.Sprintf("%s %s %s %s|%s|%s", e.Phase, e.Address, e.Elapsed, e.Message, e.Reason, e.Hint))
 		}})
-		want := []string{"started a 0s ", "done a 1s ", "started b 0s ", "failed b 1s no quota", "skipped c 0s because b"}
+		want := []string{"started a 0s ||", "done a 1s ||", "started b 0s ||",
+			"failed b 1s create: no role|Forbidden|ask for one", "skipped c 0s because b|DependencyFailed|"}
 		if diff := cmp.Diff(want, got); diff != "" {
 			t.Error(diff)
 		}

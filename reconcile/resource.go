@@ -191,5 +191,7 @@ type Event struct {
 	Action  Action        `json:"action"`
 	Phase   Phase         `json:"phase"`
 	Message string        `json:"message,omitempty"`
+	Reason  Reason        `json:"reason,omitempty"` // of a change that failed, was skipped or refused
+	Hint    string        `json:"hint,omitempty"`
 	Elapsed time.Duration `json:"elapsedNs"`
 }

@@ -2,7 +2,8 @@
 // editors, which complete and check a file while it is typed, and for package
 // spec, which checks it with the same text. A "default" in the schema is the
 // value package spec fills in; defaults that depend on other fields are only
-// described there, and are applied by spec.
+// described there, and are applied by spec. Beside it: the schema of the
+// events that apply prints with -o json.
 //
 // Compile compiles a schema without ever reading a file or the network.
 package schema
@@ -22,6 +23,16 @@ var amlaks string
 
 // Amlaks returns the text of amlaks.schema.json. The caller owns it.
 func Amlaks() []byte { return []byte(amlaks) }
+
+//go:embed events.schema.json
+var events string
+
+// Events returns the text of events.schema.json, the schema of each line that apply and
+// destroy print with -o json. The caller owns it.
+func Events() []byte { return []byte(events) }
+
+// EventsURL is the $id of events.schema.json. Nothing is fetched from it.
+const EventsURL = "https://amlaks.io/schema/v1/events.schema.json"
 
 // AmlaksURL is the $id of amlaks.schema.json. Nothing is fetched from it.
 const AmlaksURL = "https://amlaks.io/schema/v1/amlaks.schema.json"

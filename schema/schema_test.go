@@ -96,3 +96,45 @@ func examplesOf(node map[string]any) []any {
 	}
 	return values
 }
+
+// TestEventsIsComplete checks that every field of the events is described, and that the
+// examples are valid.
+func TestEventsIsComplete(t *testing.T) {
+	var root struct {
+		Defs map[string]struct {
+			Description string                    `json:"description"`
+			Properties  map[string]map[string]any `json:"properties"`
+			Required    []string                  `json:"required"`
+		} `json:"$defs"`
+	}
+	if err := json.Unmarshal(Events(), &root); err != nil {
+		t.Fatal(err)
+	}
+	for kind, def := range root.Defs {
+		if def.Description == "" {
+			t.Errorf("%s has no description", kind)
+		}
+		for _, name := range def.Required {
+			if def.Properties[name] == nil {
+				t.Errorf("%s: %s is required and not there", kind, name)
+			}
+		}
+		for name, property := range def.Properties {
+			if property["description"] == nil && property["const"] == nil {
+				t.Errorf("%s: %s has no description", kind, name)
+			}
+			compiled, err := Compile(EventsURL+"#/$defs/"+kind+"/properties/"+name, events)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, value := range examplesOf(property) {
+				if err := compiled.Validate(value); err != nil {
+					t.Errorf("%s: %s: example %v: %v", kind, name, value, err)
+				}
+			}
+		}
+	}
+	if len(root.Defs) < 2 {
+		t.Errorf("%d kinds of lines, want an event and a result", len(root.Defs))
+	}
+}

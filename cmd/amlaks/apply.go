@@ -34,9 +34,15 @@ the exit code is 3. What was done already is not done again.
 Two runs do not work on one stack at the same time: the second waits for --lock-timeout
 and says for whom.
 
-With -o json, stdout has one object a line: {"type": "event", "address", "action",
-"phase", "message", "elapsedNs"} as things happen, and at the end {"type": "result",
-"done", "failed", "skipped", "refused", "stale", "scoringUris", "exitCode"}.`,
+With -o json, stdout has one object a line. As things happen:
+  {"type": "event", "time", "address", "action", "phase", "message", "reason", "hint",
+  "elapsedNs"}, where phase is started, progress, done, failed, skipped or refused, time is
+  RFC 3339 in UTC, and message, reason and hint are there when there is one. What runs is
+  heard of at least every half minute.
+At the end:
+  {"type": "result", "stack", "done", "failed", "skipped", "refused", "stale",
+  "scoringUris", "exitCode"}.
+Fields and reasons may be added; amlaks schema events prints the JSON schema.`,
 		Example: `  amlaks apply
   amlaks apply --yes --prune --timeout 45m
   amlaks plan --out p.json && amlaks show p.json && amlaks apply p.json`,

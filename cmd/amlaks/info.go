@@ -4,8 +4,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"runtime"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -29,21 +31,23 @@ func (a *app) versionCommand() *cobra.Command {
 }
 
 func (a *app) schemaCommand() *cobra.Command {
+	texts := map[string]func() []byte{"spec": schema.Amlaks, "plan": schema.Plan, "events": schema.Events}
 	return &cobra.Command{
-		Use:   "schema [spec|plan]",
-		Short: "Print the JSON schema of amlaks.yaml, for editors, or of a plan",
+		Use:   "schema [spec|plan|events]",
+		Short: "Print the JSON schema of amlaks.yaml, for editors, of a plan, or of events",
 		Example: `  amlaks schema > amlaks.schema.json
   # then, as the first line of amlaks.yaml:
   # yaml-language-server: $schema=./amlaks.schema.json
-  amlaks schema plan`,
+  amlaks schema plan
+  amlaks schema events   # each line of amlaks apply -o json`,
 		Args:      cobra.MatchAll(cobra.MaximumNArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"spec", "plan"},
+		ValidArgs: slices.Sorted(maps.Keys(texts)),
 		RunE: func(_ *cobra.Command, args []string) error {
-			text := schema.Amlaks()
-			if len(args) == 1 && args[0] == "plan" {
-				text = schema.Plan()
+			text := texts["spec"]
+			if len(args) > 0 {
+				text = texts[args[0]]
 			}
-			_, err := a.out.Write(text)
+			_, err := a.out.Write(text())
 			return err
 		},
 	}
