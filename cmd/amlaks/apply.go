@@ -80,7 +80,7 @@ func (a *app) apply(ctx context.Context, o reconcile.Options, yes bool) error {
 		return err
 	}
 	if a.output == "text" {
-		printPlan(a.out, plan)
+		printPlan(a.out, a.colors, plan)
 	}
 	if err := plan.CheckDeletes(a.deletesAllowed(stack)); err != nil {
 		return err
@@ -106,7 +106,7 @@ func (a *app) deletesAllowed(stack *spec.Stack) int {
 func (a *app) carryOut(ctx context.Context, s *session, plan *reconcile.Plan, exact bool) error {
 	finish, stop := a.drained(ctx)
 	defer stop()
-	progress := a.newProgress()
+	progress := a.newProgress(ctx, plan)
 	result := reconcile.Apply(finish, s.drivers, plan, reconcile.ApplyOptions{
 		Parallelism: a.parallelism, Timeout: a.timeout, Drain: ctx.Done(), Exact: exact, Emit: progress.event,
 	})
@@ -131,7 +131,7 @@ func (a *app) carryOut(ctx context.Context, s *session, plan *reconcile.Plan, ex
 		return err
 	}
 	if len(stale.Changes) > 0 {
-		printStale(a.out, stale)
+		printStale(a.out, a.colors, stale)
 	}
 	if plan.Pending() > 0 || err != nil {
 		fmt.Fprintf(a.out, "%s: %d done, %d failed, %d skipped, %d refused\n", plan.Stack, applied(result),

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/reconcile/daemon"
@@ -73,6 +75,10 @@ func (a *app) daemon(ctx context.Context, f daemonFlags) error {
 		handler = slog.NewJSONHandler(a.err, nil)
 	}
 	log := slog.New(handler)
+	a.silent = true
+	klog.SetSlogLogger(log)
+	// Not the writer that says each warning once: it remembers them for ever.
+	rest.SetDefaultWarningHandler(rest.WarningLogger{})
 	src, err := source.New(source.Options{URL: f.git, Ref: f.ref, Path: f.path, Log: log, Auth: source.Auth{
 		Username: a.getenv(gitUsernameVariable), Password: a.getenv(gitPasswordVariable),
 		SSHKeyFile: f.sshKey, KnownHostsFile: f.knownHost,

@@ -44,7 +44,7 @@ func (a *app) destroy(ctx context.Context, yes string) error {
 		return err
 	}
 	if a.output == "text" {
-		printPlan(a.out, plan)
+		printPlan(a.out, a.colors, plan)
 	}
 	if plan.Pending() == 0 {
 		return nil

@@ -71,7 +71,7 @@ func TestPlanGoldens(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text bytes.Buffer
-	printPlan(&text, plan)
+	printPlan(&text, false, plan)
 	for name, got := range map[string][]byte{"plan.json": data, "plan.txt": text.Bytes()} {
 		path := filepath.Join("testdata", name)
 		if os.Getenv("UPDATE_GOLDEN") != "" {
@@ -112,7 +112,7 @@ func TestPlanGoldens(t *testing.T) {
 		t.Fatal(err)
 	}
 	var again bytes.Buffer
-	printPlan(&again, saved)
+	printPlan(&again, false, saved)
 	if diff := cmp.Diff(text.String(), again.String()); diff != "" {
 		t.Errorf("shown from the file: %s", diff)
 	}

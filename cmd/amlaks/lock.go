@@ -45,7 +45,7 @@ func (a *app) locked(ctx context.Context, s *session, plan *reconcile.Plan, exac
 			plan, _ = plan.Bind(fresh)
 		case !same && a.output == "text":
 			fmt.Fprintln(a.out, "another run has ended since; the plan is now:")
-			printPlan(a.out, fresh)
+			printPlan(a.out, a.colors, fresh)
 			fallthrough
 		default:
 			plan = fresh

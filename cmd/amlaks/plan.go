@@ -100,7 +100,7 @@ func (a *app) showPlan(ctx context.Context, o reconcile.Options, detailed bool, 
 			return err
 		}
 	} else {
-		printPlan(a.out, plan)
+		printPlan(a.out, a.colors, plan)
 		if err := plan.CheckDeletes(stack.MaxDeletes); err != nil {
 			fmt.Fprintf(a.err, "warning: apply would refuse this: %v\n", err)
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -12,6 +13,8 @@ import (
 
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
+	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/spec"
@@ -27,16 +30,26 @@ type stdio struct {
 	err    io.Writer
 	getenv func(string) string
 	isTTY  bool // a person answers at in
+	outTTY bool // a person reads out
+	// errSize gives the size of the terminal that err is; nil: it is none.
+	errSize func() (columns, rows int, err error)
 }
 
 func standardIO() stdio {
-	return stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv,
-		isTTY: term.IsTerminal(int(os.Stdin.Fd())) && term.IsTerminal(int(os.Stderr.Fd()))}
+	in, out, err := int(os.Stdin.Fd()), int(os.Stdout.Fd()), int(os.Stderr.Fd())
+	io := stdio{in: os.Stdin, out: os.Stdout, err: os.Stderr, getenv: os.Getenv,
+		isTTY: term.IsTerminal(in) && term.IsTerminal(err), outTTY: term.IsTerminal(out)}
+	if term.IsTerminal(err) {
+		io.errSize = func() (columns, rows int, sizeErr error) { return term.GetSize(err) }
+	}
+	return io
 }
 
 // app is one invocation: the flags that mean the same everywhere, and where to write.
 type app struct {
 	stdio
+	screen      *screen // what stdio.err writes to
+	colors      colors  // of out
 	file        string
 	output      string
 	frontEnd    string
@@ -47,13 +60,18 @@ type app struct {
 	maxDeletes  int // -1: what the file says
 	// finish is the context of work that the first Ctrl-C lets finish; the second ends it.
 	finish context.Context
+	// silent: nothing is said of what is being read; the daemon has its log.
+	silent bool
 }
 
 // run is the whole command; it gives the exit code.
 func run(args []string, io stdio) int {
 	ctx, finish, stop := interruptible()
 	defer stop()
-	a := &app{stdio: io, finish: finish, maxDeletes: -1}
+	screen := newScreen(io.err, io.errSize, io.getenv)
+	io.err = screen
+	a := &app{stdio: io, screen: screen, colors: wantsColors(io.outTTY, io.getenv), finish: finish, maxDeletes: -1}
+	a.takeOver()
 	root := a.root()
 	root.SetArgs(args)
 	root.SetIn(io.in)
@@ -62,6 +80,13 @@ func run(args []string, io stdio) int {
 	err := root.ExecuteContext(ctx)
 	a.report(err)
 	return exitCode(err)
+}
+
+// takeOver lets client-go write through the screen what it would write to standard error
+// itself, amid the live lines: its log, and the warnings that an API server sends.
+func (a *app) takeOver() {
+	klog.SetSlogLogger(slog.New(slog.NewTextHandler(a.err, nil)))
+	rest.SetDefaultWarningHandler(rest.NewWarningWriter(a.err, rest.WarningWriterOptions{Deduplicate: true}))
 }
 
 // interruptible gives a context that the first Ctrl-C ends, and one that the second does.
@@ -95,7 +120,10 @@ and the daemon keeps the world equal to the file in git.
 
 Exit codes: 0 done or nothing to do, 1 error, 2 changes pending (diff, plan
 --detailed-exitcode), 3 the saved plan is stale, 4 applied in part, 5 refused, 6 not healthy in time,
-7 invalid file, 130 interrupted.`,
+7 invalid file, 130 interrupted.
+
+What goes on is shown at a terminal by lines that are redrawn, elsewhere (and with CI set,
+or TERM=dumb) by a line on each change. NO_COLOR switches colours off.`,
 		Version:       version,
 		SilenceErrors: true,
 		SilenceUsage:  true,

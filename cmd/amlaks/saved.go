@@ -40,7 +40,7 @@ offline, and for as long as the file is there. - reads standard input.`,
 				}
 				return err
 			}
-			printPlan(a.out, plan)
+			printPlan(a.out, a.colors, plan)
 			return err
 		},
 	}

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -46,6 +47,7 @@ func TestScripts(t *testing.T) {
 			"exits":      exits,
 			"edit":       edit,
 			"writes":     writes,
+			"events":     events,
 			"pybase":     pybaseCommand,
 		},
 		Condition: func(condition string) (bool, error) {
@@ -241,6 +243,31 @@ func writes(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	if strconv.Itoa(n) != args[0] {
 		ts.Fatalf("%d writes to %s, want %s", n, args[1], args[0])
+	}
+}
+
+// events checks that each line of stdout is an event or the result as their schema says, that
+// there is just one result, at the end, and that each of the phases or types is among them:
+//
+//	events started done result
+func events(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) == 0 {
+		ts.Fatalf("usage: events PHASE-OR-TYPE...")
+	}
+	seen := map[string]int{}
+	for text := range strings.Lines(ts.ReadFile("stdout")) {
+		if err := checkEvent(text); err != nil || seen["result"] > 0 {
+			ts.Fatalf("%sis not an event in its place: %v", text, err)
+		}
+		var e struct{ Type, Phase string }
+		ts.Check(json.Unmarshal([]byte(text), &e))
+		seen[e.Type]++
+		seen[e.Phase]++
+	}
+	for _, want := range append(args, "result") {
+		if seen[want] == 0 {
+			ts.Fatalf("no %s among the events: %v", want, seen)
+		}
 	}
 }
 

@@ -74,7 +74,7 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 		},
 		FrontEndImage: reconcile.Ref{Address: image.FrontEndAddress, Output: image.OutputRef},
 	}, a.getenv, readOnly)
-	s := &session{stack: stack, target: azure.WorkspaceID(stack), kube: kubeDriver, drivers: []reconcile.Driver{azureDriver, imageDriver, kubeDriver}}
+	s := &session{stack: stack, target: azure.WorkspaceID(stack), kube: kubeDriver, drivers: a.reading(stack, azureDriver, imageDriver, kubeDriver)}
 	for _, render := range []func() ([]reconcile.Resource, error){
 		azureDriver.Resources,
 		func() ([]reconcile.Resource, error) { return imageDriver.Resources(stack), nil },

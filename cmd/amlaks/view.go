@@ -4,11 +4,20 @@ package main
 //
 // Facts go to stdout: a plan, a status, a key, the final count and the scoring URIs. What
 // goes on while they are made goes to stderr, and so do warnings and errors, so that
-// `amlaks plan -o json | jq` always works. A line of progress is written when something
-// changes, and every half minute for what still runs; no line is ever redrawn. A symbol
-// says what happens to a resource: + created, ~ changed, ± replaced, - deleted,
-// < detached, … waited for, ! refused, ? left alone. Nothing is said of what is unchanged.
-// No secret is ever shown; a driver gives none.
+// `amlaks plan -o json | jq` always works. A symbol says what happens to a resource:
+// + created, ~ changed, ± replaced, - deleted, < detached, … waited for, ! refused,
+// ? left alone. Nothing is said of what is unchanged. No secret is ever shown; a driver
+// gives none.
+//
+// Progress at a terminal: what has ended scrolls up, what runs has a line each that is
+// redrawn below it, with since when and what it waits for, and a last line counts. Not at
+// a terminal, with CI set or TERM=dumb: a line when something changes, one every half minute
+// for what still runs, and never an escape sequence or a carriage return. -o json: the same
+// as events, one a line (schema/events.schema.json).
+//
+// Colour repeats what a symbol or a word says, and only at a terminal; NO_COLOR switches it
+// off. What clusters, registries and logs say may hold control characters: none of them
+// reaches a terminal (see visible).
 
 import (
 	"encoding/json"
@@ -47,7 +56,7 @@ func symbol(a reconcile.Action) string {
 }
 
 // printPlan shows what a plan would do.
-func printPlan(w io.Writer, p *reconcile.Plan) {
+func printPlan(w io.Writer, on colors, p *reconcile.Plan) {
 	width := 0
 	for _, c := range p.Changes {
 		if c.Action != reconcile.NoOp || c.Why != "" {
@@ -62,10 +71,11 @@ func printPlan(w io.Writer, p *reconcile.Plan) {
 		if c.Why != "" {
 			about = c.Why
 		}
-		fmt.Fprintln(w, strings.TrimRight(fmt.Sprintf("  %s %-*s  %s", symbol(c.Action), width, c.Address, about), " "))
+		line := strings.TrimRight(fmt.Sprintf("%-*s  %s", width, oneLine(string(c.Address)), visible(about)), " ")
+		fmt.Fprintf(w, "  %s %s\n", on.paint(actionColor(c.Action), symbol(c.Action)), line)
 		if c.Action == reconcile.Update || c.Action == reconcile.Replace || c.Action == reconcile.Refuse && c.Reason == reconcile.ReasonImmutable {
 			for _, d := range c.Diff {
-				printDiff(w, d)
+				printDiff(w, on, d)
 			}
 		}
 	}
@@ -77,15 +87,15 @@ func printPlan(w io.Writer, p *reconcile.Plan) {
 }
 
 // printStale shows what changes that were planned otherwise would be by now.
-func printStale(w io.Writer, now *reconcile.Plan) {
+func printStale(w io.Writer, on colors, now *reconcile.Plan) {
 	fmt.Fprintln(w, "no longer what was planned; it would be by now:")
 	for _, c := range now.Changes {
 		if c.Action == reconcile.NoOp {
-			fmt.Fprintf(w, "    %s  %s\n", c.Address, c.Why)
+			fmt.Fprintf(w, "    %s  %s\n", oneLine(string(c.Address)), visible(c.Why))
 		}
 	}
 	if now.Count(reconcile.NoOp) < len(now.Changes) {
-		printPlan(w, now)
+		printPlan(w, on, now)
 	}
 }
 
@@ -107,18 +117,30 @@ func planCounts(p *reconcile.Plan) string {
 }
 
 // printDiff shows one path; a text of several lines as the lines that differ.
-func printDiff(w io.Writer, d reconcile.FieldDiff) {
+func printDiff(w io.Writer, on colors, d reconcile.FieldDiff) {
 	before, wasText := d.Before.(string)
 	after, isText := d.After.(string)
 	if wasText && isText && strings.Contains(before+after, "\n") {
-		fmt.Fprintf(w, "      %s:\n", d.Path)
+		fmt.Fprintf(w, "      %s:\n", oneLine(d.Path))
 		lines := strings.Split(strings.TrimSuffix(string(diff.Diff("a", []byte(before), "b", []byte(after))), "\n"), "\n")
 		for _, line := range lines[min(3, len(lines)):] { // without the names
-			fmt.Fprintf(w, "        %s\n", line)
+			fmt.Fprintf(w, "        %s\n", on.paint(diffColor(line), exactly(line)))
 		}
 		return
 	}
-	fmt.Fprintf(w, "      %s: %s -> %s\n", d.Path, value(d.Before), value(d.After))
+	fmt.Fprintf(w, "      %s: %s -> %s\n", oneLine(d.Path), value(d.Before), value(d.After))
+}
+
+func diffColor(line string) color {
+	switch {
+	case strings.HasPrefix(line, "+"):
+		return green
+	case strings.HasPrefix(line, "-"):
+		return red
+	case strings.HasPrefix(line, "@@"):
+		return dim
+	}
+	return plain
 }
 
 func value(v any) string {
@@ -133,6 +155,7 @@ func value(v any) string {
 		}
 		text = string(data)
 	}
+	text = strings.ReplaceAll(exactly(text), "\n", `\n`)
 	if runes := []rune(text); len(runes) > maxValue {
 		text = string(runes[:maxValue]) + "…"
 	}
