@@ -25,7 +25,7 @@ const (
 type Fault struct {
 	ID      int    `json:"id"`
 	Service string `json:"service"`          // default arm
-	Method  string `json:"method,omitempty"` // empty: any
+	Method  string `json:"method,omitempty"` // empty: any; DRY-RUN: a write that Kubernetes only tries out
 	Path    string `json:"path,omitempty"`   // regular expression, any case; empty: any
 	Count   int    `json:"count"`            // how many are still to fail; 0 when given: 1
 
@@ -39,6 +39,17 @@ type Fault struct {
 	Operation string `json:"operation,omitempty"`
 
 	path *regexp.Regexp
+}
+
+// dryRun stands for the method of a write that changes nothing: a fault meant for writes must
+// not be used up by the plan that comes before them.
+const dryRun = "DRY-RUN"
+
+func methodOf(r *http.Request) string {
+	if r.URL.Query().Get("dryRun") != "" {
+		return dryRun
+	}
+	return r.Method
 }
 
 // Duration is written as 1.5s in JSON.

@@ -151,7 +151,7 @@ func (l *Log) Wrap(service string, next http.Handler, refuse func(w http.Respons
 				}
 			}
 		}
-		fault := l.Take(service, r.Method, r.URL.Path)
+		fault := l.Take(service, methodOf(r), r.URL.Path)
 		if fault == nil {
 			next.ServeHTTP(answer, r)
 			return
