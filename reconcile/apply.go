@@ -8,6 +8,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/amlaks/amlaks/reconcile/retry"
 )
 
 // ApplyOptions steer how a plan is carried out.
@@ -212,7 +214,12 @@ func (w *walk) step(ctx context.Context, c *Change, started time.Time, leave fun
 		doing.Store(&message)
 		w.emit(Event{Address: c.Address, Action: c.Action, Phase: Progress, Message: message, Elapsed: w.options.Now().Sub(started)})
 	}
-	outputs, err := w.carryOut(ctx, driver, c, progress, leave)
+	say := func(message string) {
+		if ctx.Err() == nil { // what outlives the step, as a lock does, has nobody to tell
+			progress(message)
+		}
+	}
+	outputs, err := w.carryOut(retry.WithSay(ctx, say), driver, c, progress, leave)
 	if err == nil || ctx.Err() == nil {
 		return outputs, err
 	}

@@ -184,11 +184,7 @@ func errorOf(r *reconcile.Result) error {
 	for _, o := range r.Outcomes {
 		switch o.Phase {
 		case reconcile.Failed:
-			hint := ""
-			if h := reconcile.HintOf(o.Err); h != "" {
-				hint = "\n  hint: " + h
-			}
-			failed = append(failed, fmt.Errorf("%s: %w%s", o.Change.Address, o.Err, hint))
+			failed = append(failed, fmt.Errorf("%s: %w%s", o.Change.Address, o.Err, advice(o.Err)))
 			switch reconcile.ReasonOf(o.Err) {
 			case reconcile.ReasonNotHealthy, reconcile.ReasonUnschedulable, reconcile.ReasonImagePull, reconcile.ReasonCrashLoop:
 				unhealthy++

@@ -18,6 +18,7 @@ import (
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/reconcile/daemon"
+	"github.com/amlaks/amlaks/reconcile/retry"
 	"github.com/amlaks/amlaks/reconcile/source"
 	"github.com/amlaks/amlaks/spec"
 )
@@ -79,6 +80,7 @@ func (a *app) daemon(ctx context.Context, f daemonFlags) error {
 	klog.SetSlogLogger(log)
 	// Not the writer that says each warning once: it remembers them for ever.
 	rest.SetDefaultWarningHandler(rest.WarningLogger{})
+	ctx = retry.WithSay(ctx, func(message string) { log.Info("waiting", "message", message) })
 	src, err := source.New(source.Options{URL: f.git, Ref: f.ref, Path: f.path, Log: log, Auth: source.Auth{
 		Username: a.getenv(gitUsernameVariable), Password: a.getenv(gitPasswordVariable),
 		SSHKeyFile: f.sshKey, KnownHostsFile: f.knownHost,

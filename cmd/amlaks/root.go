@@ -8,6 +8,8 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/reconcile/retry"
 	"github.com/amlaks/amlaks/spec"
 )
 
@@ -58,6 +61,8 @@ type app struct {
 	lockTimeout time.Duration
 	drain       time.Duration
 	maxDeletes  int // -1: what the file says
+	// requestTimeout bounds each request; see package retry.
+	requestTimeout time.Duration
 	// finish is the context of work that the first Ctrl-C lets finish; the second ends it.
 	finish context.Context
 	// silent: nothing is said of what is being read; the daemon has its log.
@@ -132,7 +137,11 @@ or TERM=dumb) by a line on each change. NO_COLOR switches colours off.`,
 	flags.StringVarP(&a.file, "file", "f", "amlaks.yaml", "the stack's file")
 	flags.StringVarP(&a.output, "output", "o", "text", "text or json")
 	flags.StringVar(&a.frontEnd, "front-end", "", "the amlaks-fe binary to put into clusters (default: the one beside amlaks)")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error {
+	flags.DurationVar(&a.requestTimeout, "request-timeout", retry.DefaultBudget,
+		"bound on each request to Azure, a registry or a cluster, its retries included; waits they ask for come on top")
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {
+		cmd.SetContext(a.patient(cmd.Context()))
+		a.finish = a.patient(a.finish)
 		if a.output != "text" && a.output != "json" {
 			return usageError{fmt.Errorf("-o %s: it is text or json", a.output)}
 		}
@@ -143,6 +152,22 @@ or TERM=dumb) by a line on each change. NO_COLOR switches colours off.`,
 		a.statusCommand(), a.scoreCommand(), a.keysCommand(), a.tokenCommand(), a.logsCommand(), a.daemonCommand(),
 		a.schemaCommand(), a.versionCommand())
 	return root
+}
+
+// patient bounds the requests made under a context and says on stderr what they wait for,
+// until somebody who knows more about it takes that over. Many requests meet the same trouble
+// at a time, and it is said once.
+func (a *app) patient(ctx context.Context) context.Context {
+	var mu sync.Mutex
+	last := ""
+	return retry.WithSay(retry.WithBudget(ctx, a.requestTimeout), func(message string) {
+		mu.Lock()
+		defer mu.Unlock()
+		if message != last {
+			fmt.Fprintf(a.err, "amlaks: %s\n", message)
+		}
+		last = message
+	})
 }
 
 // applyFlags are those of the verbs that change something.
@@ -213,6 +238,18 @@ func exitCode(err error) int {
 	return exitError1
 }
 
+// advice is what follows an error: its reason, a word to search for, and what to do.
+func advice(err error) string {
+	text := ""
+	if reason := reconcile.ReasonOf(err); reason != "" {
+		text = "\n  reason: " + string(reason)
+	}
+	if hint := reconcile.HintOf(err); hint != "" {
+		text += "\n  hint: " + hint
+	}
+	return text
+}
+
 // report prints what ended the command, and the hint if there is one.
 func (a *app) report(err error) {
 	var own exitError
@@ -223,10 +260,11 @@ func (a *app) report(err error) {
 	if errors.As(err, &diagnostics) {
 		return // validate has printed them
 	}
-	fmt.Fprintf(a.err, "amlaks: %v\n", err)
-	if hint := reconcile.HintOf(err); hint != "" && own.err == nil { // errorOf has said those of its changes
-		fmt.Fprintf(a.err, "  hint: %s\n", hint)
+	text := err.Error()
+	if more := advice(err); !strings.Contains(text, more) { // each of several errors has its own
+		text += more
 	}
+	fmt.Fprintf(a.err, "amlaks: %s\n", text)
 	if usage := (usageError{}); errors.As(err, &usage) {
 		fmt.Fprintln(a.err, "  hint: amlaks --help shows the verbs, amlaks VERB --help its flags and an example")
 	}

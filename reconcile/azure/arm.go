@@ -16,6 +16,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/reconcile/retry"
 )
 
 // The versions of the APIs spoken, each named once.
@@ -34,7 +35,10 @@ const (
 type body = map[string]any
 
 // client speaks JSON with Resource Manager over azcore's pipeline (auth, retries, polling).
-type client struct{ arm *arm.Client }
+type client struct {
+	arm   *arm.Client
+	retry policy.RetryOptions
+}
 
 func newClient(connection *Connection) (*client, error) {
 	// azcore wants a semantic version of a module; ours is in the connection's ApplicationID.
@@ -42,12 +46,12 @@ func newClient(connection *Connection) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &client{arm: c}, nil
+	return &client{arm: c, retry: connection.Options.Retry}, nil
 }
 
 // send makes one request and gives the response if its status is one of those expected.
 func (c *client) send(ctx context.Context, method, target string, content any, header http.Header, expected ...int) (*http.Response, error) {
-	request, err := runtime.NewRequest(ctx, method, target)
+	request, err := runtime.NewRequest(withBudget(ctx, c.retry), method, target)
 	if err != nil {
 		return nil, err
 	}
@@ -129,7 +133,7 @@ func (c *client) write(ctx context.Context, method, id, version string, content 
 	if err != nil {
 		return err
 	}
-	_, err = poller.PollUntilDone(ctx, &runtime.PollUntilDoneOptions{Frequency: pollFrequency})
+	_, err = poller.PollUntilDone(withBudget(ctx, c.retry), &runtime.PollUntilDoneOptions{Frequency: pollFrequency})
 	return err
 }
 
@@ -163,7 +167,8 @@ func explain(doing string, err error) error {
 	}
 	var response *azcore.ResponseError
 	if !errors.As(err, &response) {
-		if reconcile.ReasonOf(err) != "" || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		var final retry.Final
+		if errors.As(err, &final) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 			return fmt.Errorf("%s: %w", doing, err)
 		}
 		return &reconcile.Failure{

@@ -8,13 +8,10 @@ package azure
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
-	"syscall"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -24,6 +21,7 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/reconcile/retry"
 )
 
 // The variables that point amlaks at another Resource Manager. Both are honoured for
@@ -31,15 +29,6 @@ import (
 const (
 	EndpointVariable = "AMLAKS_ARM_ENDPOINT"
 	TokenVariable    = "AMLAKS_ARM_TOKEN"
-)
-
-// AKS refills its write budget once a minute per cluster, so a Retry-After of a minute or
-// more is normal; azcore's own default gives up above 60 s.
-const (
-	maxRetries    = 6
-	retryDelay    = 800 * time.Millisecond
-	maxRetryDelay = 5 * time.Minute
-	tryTimeout    = 2 * time.Minute
 )
 
 // Connection is an identity and how to reach Resource Manager with it.
@@ -53,10 +42,7 @@ type Connection struct {
 func Connect(getenv func(string) string, version string, readOnly bool) (*Connection, error) {
 	options := &arm.ClientOptions{DisableRPRegistration: true}
 	options.Telemetry.ApplicationID = "amlaks/" + version
-	options.Retry = policy.RetryOptions{
-		MaxRetries: maxRetries, RetryDelay: retryDelay, MaxRetryDelay: maxRetryDelay, TryTimeout: tryTimeout,
-		ShouldRetry: shouldRetry,
-	}
+	patient(options)
 	if readOnly {
 		options.PerCallPolicies = append(options.PerCallPolicies, readOnlyPolicy{})
 	}
@@ -80,21 +66,6 @@ func Connect(getenv func(string) string, version string, readOnly bool) (*Connec
 	options.InsecureAllowCredentialWithHTTP = true
 	options.PerCallPolicies = append(options.PerCallPolicies, loopbackPolicy{})
 	return &Connection{Credential: staticToken{getenv(TokenVariable), endpoint}, Options: options}, nil
-}
-
-// shouldRetry is azcore's own rule, but for an address at which nobody listens or that does
-// not exist: six tries would take a minute and a half to say so.
-func shouldRetry(response *http.Response, err error) bool {
-	if err != nil {
-		var unknown *net.DNSError
-		return !errors.Is(err, syscall.ECONNREFUSED) && !(errors.As(err, &unknown) && unknown.IsNotFound)
-	}
-	switch response.StatusCode {
-	case http.StatusRequestTimeout, http.StatusTooManyRequests, http.StatusInternalServerError,
-		http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return true
-	}
-	return false
 }
 
 // identity says what to do when nobody can be signed in.
@@ -134,7 +105,7 @@ type loopbackPolicy struct{}
 
 func (loopbackPolicy) Do(request *policy.Request) (*http.Response, error) {
 	if host := request.Raw().URL.Hostname(); !reconcile.IsLoopback(host) {
-		return nil, fmt.Errorf("%s %s refused: %s is honoured for loopback addresses alone", request.Raw().Method, host, EndpointVariable)
+		return nil, retry.Final{Err: fmt.Errorf("%s %s refused: %s is honoured for loopback addresses alone", request.Raw().Method, host, EndpointVariable)}
 	}
 	return request.Next()
 }
@@ -149,7 +120,7 @@ func (readOnlyPolicy) Do(request *policy.Request) (*http.Response, error) {
 	case raw.Method == http.MethodPost && strings.HasSuffix(strings.ToLower(raw.URL.Path), "credential"):
 		// Reading a kubeconfig is a POST in ARM, and changes nothing.
 	default:
-		return nil, fmt.Errorf("%s %s refused: this command only reads", raw.Method, raw.URL.Path)
+		return nil, retry.Final{Err: fmt.Errorf("%s %s refused: this command only reads", raw.Method, raw.URL.Path)}
 	}
 	return request.Next()
 }

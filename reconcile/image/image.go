@@ -5,22 +5,16 @@ package image
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
-	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/remote/transport"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/amlaks/amlaks/reconcile"
@@ -75,11 +69,14 @@ func New(o Options) *Driver {
 		keychain = authn.NewMultiKeychain(o.Keychain, authn.DefaultKeychain)
 	}
 	d := &Driver{options: o, remote: []remote.Option{remote.WithAuthFromKeychain(keychain), remote.WithUserAgent("amlaks")}}
+	// Retries are patient's and push's alone: on top of each other they would multiply.
+	d.remote = append(d.remote, remote.WithRetryBackoff(remote.Backoff{Steps: 1}), remote.WithRetryStatusCodes(),
+		remote.WithRetryPredicate(func(error) bool { return false }))
 	connection := remote.DefaultTransport
 	if o.wrap != nil {
 		connection = o.wrap(connection)
 	}
-	var next http.RoundTripper = &pingOnce{next: secureTransport{connection}, known: map[string]*ping{}}
+	var next http.RoundTripper = &pingOnce{next: secureTransport{patient(connection)}, known: map[string]*ping{}}
 	if o.ReadOnly {
 		next = readOnlyTransport{next}
 	}
@@ -89,28 +86,6 @@ func New(o Options) *Driver {
 		d.remote = append(d.remote, remote.Reuse(puller))
 	}
 	return d
-}
-
-// readOnlyTransport is promise 1 of the design. A registry's token server is asked by GET or
-// by a POST that changes nothing; both have no /v2/ in their path.
-type readOnlyTransport struct{ next http.RoundTripper }
-
-func (t readOnlyTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.Method != http.MethodGet && r.Method != http.MethodHead && strings.HasPrefix(r.URL.Path, "/v2/") {
-		return nil, fmt.Errorf("%s %s refused: this command only reads", r.Method, r.URL.Path)
-	}
-	return t.next.RoundTrip(r)
-}
-
-// secureTransport keeps plain HTTP on this machine. ggcr would fall back to it for private
-// addresses and names that end in .local, and sends credentials there.
-type secureTransport struct{ next http.RoundTripper }
-
-func (t secureTransport) RoundTrip(r *http.Request) (*http.Response, error) {
-	if r.URL.Scheme != "https" && !reconcile.IsLoopback(r.URL.Hostname()) {
-		return nil, fmt.Errorf("%s refused: only a registry on this machine may be spoken to without TLS", r.URL.Scheme+"://"+r.URL.Host)
-	}
-	return t.next.RoundTrip(r)
 }
 
 // Name implements reconcile.Driver.
@@ -297,31 +272,6 @@ func (d *Driver) with(ctx context.Context) []remote.Option {
 	return append([]remote.Option{remote.WithContext(ctx)}, d.remote...)
 }
 
-// progressEvery is how often an upload says how far it is.
-const progressEvery = 2 * time.Second
-
-// push writes layers, configuration and manifest, in that order.
-func (d *Driver) push(ctx context.Context, tag name.Tag, built v1.Image, progress func(string)) error {
-	updates := make(chan v1.Update, 100)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		said := time.Now()
-		for update := range updates {
-			if now := time.Now(); now.Sub(said) >= progressEvery {
-				said = now
-				progress(fmt.Sprintf("pushed %d of %d MiB", update.Complete>>20, update.Total>>20))
-			}
-		}
-	}()
-	err := remote.Write(tag, built, append(d.with(ctx), remote.WithProgress(updates))...)
-	<-done
-	if errors.Is(err, errChanged) {
-		return err
-	}
-	return explain("push the image", tag.Registry, err)
-}
-
 // plainHTTP is for registries on this machine alone.
 func plainHTTP(registry string) []name.Option {
 	registry, _, _ = strings.Cut(registry, "/")
@@ -330,43 +280,4 @@ func plainHTTP(registry string) []name.Option {
 		return []name.Option{name.StrictValidation, name.Insecure}
 	}
 	return []name.Option{name.StrictValidation}
-}
-
-func isNotFound(err error) bool {
-	var response *transport.Error
-	return errors.As(err, &response) && response.StatusCode == http.StatusNotFound
-}
-
-// explain says what a registry's answer means.
-func explain(doing string, registry name.Registry, err error) error {
-	if err == nil || errors.Is(err, context.Canceled) {
-		return err
-	}
-	failure := &reconcile.Failure{
-		Reason: reconcile.ReasonUnavailable,
-		Err:    fmt.Errorf("%s: registry %s cannot be reached: %w", doing, registry, err),
-		Hint:   "is its name right (workspace.registry), and may this machine reach it?",
-	}
-	var response *transport.Error
-	if !errors.As(err, &response) {
-		if errors.Is(err, io.ErrUnexpectedEOF) || os.IsNotExist(err) {
-			return fmt.Errorf("%s: %w", doing, err)
-		}
-		return failure
-	}
-	failure.Err = fmt.Errorf("%s: registry %s: %w", doing, registry, err)
-	switch {
-	case response.StatusCode == http.StatusUnauthorized, response.StatusCode == http.StatusForbidden:
-		failure.Reason = reconcile.ReasonForbidden
-		failure.Hint = "the identity needs AcrPush on the registry (AcrPull to plan)"
-	case response.StatusCode == http.StatusNotFound:
-		failure.Reason = reconcile.ReasonNotFound
-		failure.Hint = ""
-	case response.StatusCode == http.StatusTooManyRequests:
-		failure.Reason = reconcile.ReasonThrottled
-		failure.Hint = "the registry's request budget is used up: run apply again in a minute"
-	case response.StatusCode >= http.StatusInternalServerError:
-		failure.Hint = "the registry answered this to every retry: run apply again later"
-	}
-	return failure
 }

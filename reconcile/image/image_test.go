@@ -26,6 +26,7 @@ import (
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/reconcile/model"
+	"github.com/amlaks/amlaks/reconcile/retry"
 	"github.com/amlaks/amlaks/spec"
 )
 
@@ -117,10 +118,13 @@ func service(t *testing.T) (*spec.Stack, string) {
 	}}}, dir
 }
 
+// patience is that of the tests: what fails for ever does so within it.
+func patience(t *testing.T) context.Context { return retry.WithBudget(t.Context(), 2*time.Second) }
+
 func apply(t *testing.T, d *Driver, host string, stack *spec.Stack) (string, error) {
 	t.Helper()
 	r := d.Resources(stack)[0]
-	outputs, err := d.Apply(t.Context(), reconcile.Step{
+	outputs, err := d.Apply(patience(t), reconcile.Step{
 		Stack: stack.Name, Resource: &r, Inputs: map[string]string{inputRegistry: host}, Progress: func(string) {},
 	})
 	return outputs[OutputRef], err
@@ -135,7 +139,7 @@ func observe(t *testing.T, d *Driver, host string, stack *spec.Stack) ([]reconci
 			inputs[r.Address] = map[string]string{inputRegistry: host}
 		}
 	}
-	return d.Observe(t.Context(), reconcile.Request{Stack: stack.Name, Resources: resources, Inputs: inputs})
+	return d.Observe(patience(t), reconcile.Request{Stack: stack.Name, Resources: resources, Inputs: inputs})
 }
 
 func pull(t *testing.T, ref string) v1.Image {

@@ -3,13 +3,10 @@ package kube
 import (
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
-	"net/url"
+	"strings"
 	"sync"
-	"time"
 
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
@@ -17,11 +14,8 @@ import (
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 
-	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/reconcile/retry"
 )
-
-// requestTimeout bounds a request, its answer included.
-const requestTimeout = 60 * time.Second
 
 // client reaches one cluster.
 type client struct {
@@ -40,12 +34,13 @@ func newClient(kubeconfig string, readOnly bool, wrap func(http.RoundTripper) ht
 	// What is bounded is how many requests are under way, by the engine's parallelism and dryRuns.
 	// A limit a second, which client-go has for want of a better one, adds nothing to that but
 	// time: an API server shares itself out (API Priority and Fairness), and its 429 with
-	// Retry-After is obeyed.
-	config.QPS, config.Timeout = -1, requestTimeout
+	// Retry-After is obeyed. How long a request may take is for patient to say.
+	config.QPS, config.Timeout = -1, 0
 	config.UserAgent = "amlaks"
 	if wrap != nil {
 		config.Wrap(wrap)
 	}
+	config.Wrap(patient)
 	if readOnly {
 		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return readOnlyTransport{next} })
 	}
@@ -53,15 +48,28 @@ func newClient(kubeconfig string, readOnly bool, wrap func(http.RoundTripper) ht
 	if err != nil {
 		return nil, err
 	}
-	streaming := rest.CopyConfig(config)
-	streaming.Timeout = 0 // a followed log has no end; everything else has its context's
-	streaming.ContentType = runtime.ContentTypeProtobuf
-	streaming.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
-	typed, err := kubernetes.NewForConfig(streaming)
+	compact := rest.CopyConfig(config)
+	compact.ContentType = runtime.ContentTypeProtobuf
+	compact.AcceptContentTypes = runtime.ContentTypeProtobuf + "," + runtime.ContentTypeJSON
+	typed, err := kubernetes.NewForConfig(compact)
 	if err != nil {
 		return nil, err
 	}
 	return &client{dynamic: dynamicClient, typed: typed}, nil
+}
+
+// patient sends a request again while the API server restarts, is overloaded or cannot reach
+// its store. What this package writes may be sent twice: applies and deletions say what is to
+// be there, under a resourceVersion or UID where that matters. The lock is not: its elector
+// tries again itself, and must know when it has not renewed it.
+func patient(next http.RoundTripper) http.RoundTripper {
+	return &retry.Transport{
+		Next: next, Peer: "the API server", Restarts: true,
+		Again: func(r *http.Request) bool {
+			return r.Method == http.MethodGet || !strings.Contains(r.URL.Path, "/apis/coordination.k8s.io/")
+		},
+		Stream: func(r *http.Request) bool { return r.URL.Query().Get("follow") == "true" },
+	}
 }
 
 // readOnlyTransport is promise 1 of the design: a plan reads, and asks for dry-runs.
@@ -119,32 +127,4 @@ func (c *client) objects(k kind, namespace string) dynamic.ResourceInterface {
 		return c.dynamic.Resource(k.resource())
 	}
 	return c.dynamic.Resource(k.resource()).Namespace(namespace)
-}
-
-// explain says what an error of the API server means for whoever runs amlaks.
-func explain(doing string, err error) error {
-	if err == nil {
-		return nil
-	}
-	failure := &reconcile.Failure{Err: fmt.Errorf("%s: %w", doing, err)}
-	var network *url.Error
-	var operation *net.OpError
-	switch {
-	case apierrors.IsForbidden(err), apierrors.IsUnauthorized(err):
-		failure.Reason = reconcile.ReasonForbidden
-		failure.Hint = "an admission policy or RBAC refused it: the message names which"
-	case apierrors.IsConflict(err):
-		failure.Reason = reconcile.ReasonConflict
-		failure.Hint = "somebody else changed it at the same moment: run it again"
-	case apierrors.IsNotFound(err):
-		failure.Reason = reconcile.ReasonNotFound
-	case apierrors.IsTooManyRequests(err):
-		failure.Reason = reconcile.ReasonThrottled
-	case errors.As(err, &network), errors.As(err, &operation), apierrors.IsServiceUnavailable(err), apierrors.IsInternalError(err):
-		failure.Reason = reconcile.ReasonUnavailable
-		failure.Hint = "the cluster's API server cannot be reached: is the cluster running, and may this address reach it?"
-	default:
-		return failure.Err
-	}
-	return failure
 }

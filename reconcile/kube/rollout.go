@@ -26,7 +26,9 @@ const (
 	// imagePullFor leaves room for a registry that is restarted.
 	imagePullFor = time.Minute
 	logLines     = 10
-	maxLogLine   = 64 << 10
+	// detailTimeout bounds the search for a pod's last words once a rollout has failed.
+	detailTimeout = 20 * time.Second
+	maxLogLine    = 64 << 10
 )
 
 // rolledOut reads a Deployment as `kubectl rollout status` does.
@@ -87,9 +89,14 @@ func (c *client) waitRollout(ctx context.Context, namespace, name string, progre
 	if err == nil {
 		return nil
 	}
-	failure := &reconcile.Failure{Reason: reconcile.ReasonNotHealthy, Err: fmt.Errorf("not ready: %s: %w", last, err)}
+	if reason := reconcile.ReasonOf(err); reason != "" && reason != reconcile.ReasonNotHealthy {
+		return err // it could not be looked at
+	}
+	failure := &reconcile.Failure{
+		Reason: reconcile.ReasonNotHealthy, Err: fmt.Errorf("not ready: %s: %w", cmp.Or(last, "nothing was seen of it"), err), Hint: reconcile.HintOf(err),
+	}
 	if problem != nil {
-		detail, stop := context.WithTimeout(context.WithoutCancel(ctx), requestTimeout)
+		detail, stop := context.WithTimeout(context.WithoutCancel(ctx), detailTimeout)
 		defer stop()
 		failure.Reason = problem.reason
 		failure.Err = fmt.Errorf("%s: pod %s: %s%s%s", problem.reason, problem.pod.Name, problem.message,

@@ -10,8 +10,10 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"k8s.io/apimachinery/pkg/types"
 
 	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/reconcile/retry"
 )
 
 // Something that is waited for is looked at soon, as small pods are ready in tenths of a
@@ -21,8 +23,26 @@ const (
 	pollEvery = 500 * time.Millisecond
 )
 
+// writeTries is how often a write that met another writer's is begun again, as kubectl does
+// (maxPatchRetry of its apply).
+const writeTries = 5
+
 // write applies the object as the file has it, if it is the stack's or nobody's.
 func (d *Driver) write(ctx context.Context, c *client, o object, step reconcile.Step) error {
+	var err error
+	for range writeTries {
+		if err = d.writeOnce(ctx, c, o, step); reconcile.ReasonOf(err) != reconcile.ReasonConflict {
+			return err
+		}
+		step.Progress("somebody else is changing it: looking again")
+		if pauseErr := retry.Pause(ctx, pollEvery); pauseErr != nil {
+			return fmt.Errorf("%w: %w", pauseErr, err)
+		}
+	}
+	return err
+}
+
+func (d *Driver) writeOnce(ctx context.Context, c *client, o object, step reconcile.Step) error {
 	live, err := c.objects(o.kind, o.namespace).Get(ctx, o.name, metav1.GetOptions{})
 	switch {
 	case apierrors.IsNotFound(err):
@@ -33,6 +53,10 @@ func (d *Driver) write(ctx context.Context, c *client, o object, step reconcile.
 			Reason: reconcile.ReasonOwned,
 			Err:    fmt.Errorf("%s %s/%s exists and is not the stack's", o.kind, o.namespace, o.name),
 			Hint:   "remove it, or label it " + LabelStack + "=" + d.stack.Name + " to hand it over",
+		}
+	case live.GetDeletionTimestamp() != nil: // what is applied to it would go with it
+		if err := c.waitGone(ctx, o, live.GetUID(), step.Progress); err != nil {
+			return err
 		}
 	}
 	result, err := c.apply(ctx, o, &unstructured.Unstructured{Object: step.Desired}, metav1.ApplyOptions{FieldManager: manager, Force: true})
@@ -57,27 +81,47 @@ func (d *Driver) remove(ctx context.Context, step reconcile.Step) error {
 		return fmt.Errorf("%s was not observed", step.Change.Address)
 	}
 	foreground := metav1.DeletePropagationForeground
-	objects := h.client.objects(h.kind, h.namespace)
-	err := objects.Delete(ctx, h.name, metav1.DeleteOptions{
-		Preconditions: &metav1.Preconditions{UID: &h.uid}, PropagationPolicy: &foreground,
-	})
-	if apierrors.IsNotFound(err) || apierrors.IsConflict(err) {
-		return nil // gone, or another one by now
+	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &h.uid}, PropagationPolicy: &foreground}
+	var err error
+	for range writeTries {
+		err = h.client.objects(h.kind, h.namespace).Delete(ctx, h.name, options)
+		if !apierrors.IsConflict(err) {
+			break
+		}
+		// Another one by now, or a conflict that passes: only a look can tell.
+		gone, lookErr := h.client.isGone(ctx, h.object, h.uid)
+		if gone || lookErr != nil {
+			return explain("read", lookErr)
+		}
+		if pauseErr := retry.Pause(ctx, pollEvery); pauseErr != nil {
+			return fmt.Errorf("%w: %w", pauseErr, explain("delete", err))
+		}
 	}
-	if err != nil {
+	if err != nil && !apierrors.IsNotFound(err) {
 		return explain("delete", err)
 	}
+	return h.client.waitGone(ctx, h.object, h.uid, step.Progress)
+}
+
+// isGone tells whether the object is not there, or another one of that name.
+func (c *client) isGone(ctx context.Context, o object, uid types.UID) (bool, error) {
+	live, err := c.objects(o.kind, o.namespace).Get(ctx, o.name, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return true, nil
+	}
+	return err == nil && live.GetUID() != uid, err
+}
+
+// waitGone waits until an object whose deletion was accepted is gone.
+func (c *client) waitGone(ctx context.Context, o object, uid types.UID, progress func(string)) error {
 	said := false
 	return poll(ctx, func() (bool, error) {
-		live, err := objects.Get(ctx, h.name, metav1.GetOptions{})
-		if apierrors.IsNotFound(err) || err == nil && live.GetUID() != h.uid {
-			return true, nil
-		}
-		if !said {
-			step.Progress("waiting until it is gone")
+		gone, err := c.isGone(ctx, o, uid)
+		if !gone && !said {
+			progress("waiting until it is gone")
 			said = true
 		}
-		return false, passing(explain("read", err))
+		return gone, passing(explain("read", err))
 	})
 }
 
@@ -101,10 +145,15 @@ func (c *client) waitAddress(ctx context.Context, o object, progress func(string
 		}
 		return true, nil
 	})
+	if reason := reconcile.ReasonOf(err); reason != "" && reason != reconcile.ReasonNotHealthy {
+		return nil, err // it could not be looked at
+	}
 	if err != nil {
+		detail, stop := context.WithTimeout(context.WithoutCancel(ctx), detailTimeout)
+		defer stop()
 		return nil, &reconcile.Failure{
 			Reason: reconcile.ReasonNotHealthy,
-			Err:    fmt.Errorf("the load balancer got no address: %w%s", err, c.lastEvent(ctx, o.namespace, "Service", o.name)),
+			Err:    fmt.Errorf("the load balancer got no address: %w%s", err, c.lastEvent(detail, o.namespace, "Service", o.name)),
 			Hint:   "kubectl describe service " + o.name + " -n " + o.namespace,
 		}
 	}
