@@ -46,7 +46,7 @@ func named(name string) string { return strings.ReplaceAll(aService, "NAME", nam
 
 // --- Azure Resource Manager
 
-var armRows = []row{
+var armRows = []faultRow{
 	{
 		verb: "create", what: "a cluster", service: "arm", method: "PUT", path: "managedClusters/prod$",
 		after: faultCluster, lay: destroyed,
@@ -107,7 +107,7 @@ var short = []string{"--timeout", "6s"}
 
 // --- the registry
 
-var registryRows = []row{
+var registryRows = []faultRow{
 	{
 		verb: "create", what: "an upload", service: "registry", method: "POST", path: "/churn/blobs/uploads/",
 		after: withService, lay: freshModel, run: applyImage, check: onlyImage, skip: []string{"truncated upload"},
@@ -153,7 +153,7 @@ var registryColumns = []column{
 
 // --- Kubernetes
 
-var kubeRows = []row{
+var kubeRows = []faultRow{
 	{
 		verb: "create", what: "a Deployment", service: "kube", method: "PATCH", path: "/deployments/churn$",
 		before: withService, after: withService, lay: dropDeployment, run: applyAll, check: planAll,

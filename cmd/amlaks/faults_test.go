@@ -21,8 +21,8 @@ import (
 // column says; and once the fault is gone, a second run converges. The rows and columns are in
 // faults_table_test.go; what takes more than a fault of the sandbox is in faults_kube_test.go.
 
-// row is a request that faults hit: what amlaks does to whom.
-type row struct {
+// faultRow is a request that faults hit: what amlaks does to whom.
+type faultRow struct {
 	verb, what   string // create, update, delete or read; of what
 	service      string // of the sandbox
 	method, path string
@@ -56,9 +56,9 @@ type end struct {
 
 var converges = end{}
 
-// patience are the flags of every run: what fails for ever does so within 12 s, and a request
+// hurried are the flags of every run: what fails for ever does so within 12 s, and a request
 // that gets no answer is given up after 3. A machine that is busy answers within that.
-var patience = []string{"--request-timeout", "12s"}
+var hurried = []string{"--request-timeout", "12s"}
 
 // hangs is when a run of the matrix has gone wrong, whatever it met.
 const hangs = 100 * time.Second
@@ -66,7 +66,7 @@ const hangs = 100 * time.Second
 // bounded is run, and a run that does not end shows where it hangs.
 func (w *world) bounded(args ...string) ended {
 	w.t.Helper()
-	c := w.start(append(append([]string{}, args...), patience...)...)
+	c := w.start(append(append([]string{}, args...), hurried...)...)
 	deadline := time.NewTimer(hangs)
 	defer deadline.Stop()
 	select {
@@ -95,7 +95,7 @@ func TestFaults(t *testing.T) {
 	var all sync.WaitGroup
 	slots := make(chan struct{}, rowsAtATime)
 	for peer, matrix := range map[string]struct {
-		rows    []row
+		rows    []faultRow
 		columns []column
 	}{"arm": {armRows, armColumns}, "registry": {registryRows, registryColumns}, "kube": {kubeRows, kubeColumns}} {
 		for _, r := range matrix.rows {
@@ -115,7 +115,7 @@ func TestFaults(t *testing.T) {
 const rowsAtATime = 9
 
 // play meets one fault after the other, in a world of its own.
-func (r row) play(t *testing.T, columns []column) {
+func (r faultRow) play(t *testing.T, columns []column) {
 	w, n := newWorld(t), 0
 	for _, c := range columns {
 		if !strings.Contains(c.verbs, r.verb[:1]) || slices.Contains(r.skip, c.name) {
@@ -125,25 +125,25 @@ func (r row) play(t *testing.T, columns []column) {
 		t.Run(c.name, func(t *testing.T) {
 			of := *w
 			of.t = t
-			cell{&of, r, c, n}.play()
+			meeting{&of, r, c, n}.play()
 		})
 	}
 }
 
-// cell is one meeting of a row and a column.
-type cell struct {
+// meeting is one cell of the table, the meeting of a row and a column.
+type meeting struct {
 	*world
-	row    row
+	row    faultRow
 	column column
 	number int
 }
 
-func (c cell) file(content string) {
+func (c meeting) file(content string) {
 	c.t.Helper()
 	c.write("amlaks.yaml", strings.ReplaceAll(content, "CELL", strconv.Itoa(c.number)))
 }
 
-func (c cell) play() {
+func (c meeting) play() {
 	t := c.t
 	if c.row.before != "" {
 		c.file(c.row.before)
@@ -203,7 +203,7 @@ func (c cell) play() {
 }
 
 // words are a command's, with the stack's name put in.
-func (c cell) words(args []string) []string {
+func (c meeting) words(args []string) []string {
 	out := make([]string, len(args))
 	for i, arg := range args {
 		out[i] = strings.ReplaceAll(arg, "STACK", c.stack)
@@ -212,7 +212,7 @@ func (c cell) words(args []string) []string {
 }
 
 // unmet tells whether a fault still waits for its first request.
-func (c cell) unmet(fault sandbox.Fault) bool {
+func (c meeting) unmet(fault sandbox.Fault) bool {
 	return slices.ContainsFunc(c.Faults(), func(f sandbox.Fault) bool { return f.ID == fault.ID && f.Count == fault.Count })
 }
 

@@ -225,7 +225,7 @@ func TestWriteRace(t *testing.T) {
 			s := w.plan(test.stack, reconcile.Options{})
 			var once sync.Once
 			s.each = func(e reconcile.Event) {
-				if e.Phase == reconcile.Progress && e.Message == "waiting for Azure to update it" {
+				if e.Phase == reconcile.Progress && strings.HasPrefix(e.Message, "waiting for Azure to ") {
 					once.Do(func() {
 						w.overlay(clusterID(test.cluster), map[string]any{"tags": map[string]any{"raced": test.name}})
 					})
