@@ -19,6 +19,7 @@ import (
 	"github.com/argoproj/gitops-engine/pkg/diff"
 	"github.com/argoproj/gitops-engine/pkg/engine"
 	"github.com/argoproj/gitops-engine/pkg/sync"
+	"github.com/argoproj/gitops-engine/pkg/sync/common"
 	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/client-go/tools/clientcmd"
@@ -94,9 +95,14 @@ func run(ctx context.Context, verb, kubeconfig, file string) error {
 			return err
 		}
 		defer stop()
-		results, err := e.Sync(ctx, objects, isManaged, "bench", "", sync.WithLogr(log), sync.WithServerSideApply(true))
+		results, err := e.Sync(ctx, objects, isManaged, "bench", "", sync.WithLogr(log))
 		if err != nil {
 			return err
+		}
+		for _, result := range results {
+			if result.Status != common.ResultCodeSynced {
+				return fmt.Errorf("%s: %s %s", result.ResourceKey, result.Status, result.Message)
+			}
 		}
 		changed = len(results)
 	default:
@@ -122,4 +128,3 @@ func read(file string) ([]*unstructured.Unstructured, error) {
 	}
 	return objects, nil
 }
-
