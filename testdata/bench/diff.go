@@ -21,11 +21,10 @@ func measureDiff(ctx context.Context, r *report) error {
 	defer stop()
 	sizes := append(growth[:len(growth):len(growth)], diffServices)
 	for _, services := range sizes {
+		r.say("writing %d services", services)
 		if _, err := r.child(ctx, "apply", kubeconfig, services); err != nil {
 			return err
 		}
-	}
-	for _, services := range sizes {
 		u, err := repeat(r.runs, func() (usage, error) { return r.child(ctx, "plan", kubeconfig, services) })
 		if err != nil {
 			return err

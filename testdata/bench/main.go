@@ -17,13 +17,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/amlaks/amlaks/reconcile/sandbox/cluster"
 )
 
 func main() {
 	cluster.MaybeRunContainer()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	if err := run(ctx, os.Args[1:]); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -75,7 +76,7 @@ func run(ctx context.Context, args []string) error {
 	defer r.close()
 	var failed []error
 	for _, each := range rows {
-		if *row != "" && *row != each.name {
+		if ctx.Err() != nil || *row != "" && *row != each.name {
 			continue
 		}
 		r.row = each.name
