@@ -3,7 +3,6 @@ package kube
 import (
 	"context"
 	"fmt"
-	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -19,9 +18,6 @@ import (
 // pageSize is how many objects a LIST page has. A page is all that is held of a kind at a
 // time: a thousand Deployments are some 15 MB when they are decoded.
 const pageSize = 1000
-
-// readTimeout bounds one read, a page of a list for instance.
-const readTimeout = time.Minute
 
 // new gives an empty object of the kind, and an empty list of such.
 func (k kind) new() (runtime.Object, runtime.Object) {
@@ -62,7 +58,7 @@ func (c *client) group(k kind) rest.Interface {
 func (c *client) get(ctx context.Context, k kind, namespace, name string) (runtime.Object, error) {
 	object, _ := k.new()
 	err := c.group(k).Get().NamespaceIfScoped(namespace, k != kindNamespace).Resource(k.resource().Resource).
-		Name(name).Timeout(readTimeout).Do(ctx).Into(object)
+		Name(name).Do(ctx).Into(object)
 	return object, err
 }
 
@@ -72,7 +68,7 @@ func (c *client) pages(ctx context.Context, k kind, namespace string, each func(
 	for {
 		_, list := k.new()
 		err := c.group(k).Get().Namespace(namespace).Resource(k.resource().Resource).
-			VersionedParams(&options, scheme.ParameterCodec).Timeout(readTimeout).Do(ctx).Into(list)
+			VersionedParams(&options, scheme.ParameterCodec).Do(ctx).Into(list)
 		if err != nil {
 			return explain(fmt.Sprintf("list %s objects in %s", k, namespace), err)
 		}
