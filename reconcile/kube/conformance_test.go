@@ -27,7 +27,7 @@ import (
 type subject struct {
 	kind  kind
 	name  string
-	needs []string // what else the file has beside the namespace, KIND/NAME
+	needs []string // what is walked with it, KIND/NAME
 	world drivertest.World
 	drift string // a merge patch of what is owned
 	// foreign is the object as somebody else makes it, but for its name and labels.
@@ -45,7 +45,7 @@ func subjects() []subject {
 	return []subject{
 		{
 			kind: kindDeployment, name: "churn", drift: driftedLabel,
-			needs: []string{"ServiceAccount/churn", "Secret/churn-env", "Service/churn"},
+			needs: []string{"Secret/churn-env"},
 			world: drivertest.World{
 				Changed: []string{"spec.template.spec.containers[0].resources.requests.cpu"}, Drifted: []string{labelPath},
 				Nature: drivertest.Nature{Within: within, Unprotected: unprotected},
@@ -154,8 +154,10 @@ func (p *place) Open(t *testing.T, i drivertest.Invocation) ([]reconcile.Driver,
 	for _, name := range p.subject.needs {
 		declared[reconcile.Address("kube/dev/"+name)] = true
 	}
-	resources := slices.DeleteFunc(r.resources, func(r reconcile.Resource) bool { return r.Driver == DriverName && !declared[r.Address] })
+	left := func(a reconcile.Address) bool { return strings.HasPrefix(string(a), "kube/") && !declared[a] }
+	resources := slices.DeleteFunc(r.resources, func(r reconcile.Resource) bool { return left(r.Address) })
 	for j := range resources {
+		resources[j].DependsOn = slices.DeleteFunc(resources[j].DependsOn, left)
 		if i.Revision == drivertest.Adopting && resources[j].Address == p.address() {
 			resources[j].Adopt = true
 		}
