@@ -2,6 +2,7 @@ package reconcile
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -28,6 +29,9 @@ func Observe(ctx context.Context, drivers []Driver, stack string, desired []Reso
 			request.Inputs[r.Address] = resolveInputs(r.Inputs, w.Outputs)
 		}
 		live, err := driver.Observe(ctx, request)
+		if cause := context.Cause(ctx); err != nil && cause != nil && !errors.Is(err, cause) {
+			err = fmt.Errorf("%w: %w", cause, err) // some clients only tell that they were cancelled, not why
+		}
 		if err != nil {
 			return nil, fmt.Errorf("observe %s: %w", driver.Name(), err)
 		}

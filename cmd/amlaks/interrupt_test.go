@@ -2,6 +2,8 @@ package main
 
 import (
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -102,6 +104,47 @@ func TestInterruptIsBounded(t *testing.T) {
 			w.must(exitOK, "plan", "--detailed-exitcode")
 			if n := w.made("/managedClusters/prod"); n != 1 {
 				t.Errorf("the cluster was made %d times", n)
+			}
+		})
+	}
+}
+
+// TestInterruptWhilePlanning presses Ctrl-C while an answer of each service is waited for.
+func TestInterruptWhilePlanning(t *testing.T) {
+	t.Parallel()
+	for service, path := range map[string]string{"arm": "/managedClusters", "registry": "/v2/", "kube": "/deployments"} {
+		t.Run(service, func(t *testing.T) {
+			t.Parallel()
+			asked := make(chan struct{})
+			var armed atomic.Bool
+			once := sync.OnceFunc(func() { close(asked) })
+			w := newWorld(t, func(o *sandbox.Options) {
+				o.Hook = func(r sandbox.Request, m sandbox.Moment) bool {
+					if armed.Load() && m == sandbox.Before && r.Service == service && strings.HasSuffix(r.Path, path) {
+						once()
+					}
+					return true
+				}
+			})
+			w.write("amlaks.yaml", oneService)
+			if service == "kube" {
+				w.must(exitOK, "apply", "--yes")
+			}
+			if _, err := w.Fault(sandbox.Fault{Service: service, Path: path + "$", Stall: sandbox.Duration(runLimit)}); err != nil {
+				t.Fatal(err)
+			}
+			armed.Store(true)
+			c := w.start("plan")
+			select {
+			case <-asked:
+			case <-c.done:
+				t.Fatalf("it has ended: %+v", c.wait())
+			}
+			if err := c.signal(syscall.SIGINT); err != nil {
+				t.Fatal(err)
+			}
+			if got := c.wait(); got.code != exitInterrupted {
+				t.Errorf("exit code %d\n%s%s", got.code, got.stdout, got.stderr)
 			}
 		})
 	}
