@@ -90,6 +90,11 @@ func (g *ground) trouble() {
 			for n := 1; n <= c.requests; n++ {
 				g.on(t, fmt.Sprintf("killed at request %d of %d", n, c.requests), func(g *ground) { g.killed(c, n) })
 			}
+			if a.before != "" && a.after != Without || g.made == reconcile.Update {
+				for n := 1; n <= c.writes; n++ {
+					g.on(t, fmt.Sprintf("another writer before write %d of %d", n, c.writes), func(g *ground) { g.raced(c, n) })
+				}
+			}
 			g.on(t, "two runs at once", func(g *ground) { g.twice(c) })
 		})
 	}
@@ -108,6 +113,31 @@ func (g *ground) lost(c calm, n int) {
 		g.converge(c.after, c.options)
 	}
 	g.wantEnd(c.act, c.objects)
+}
+
+// raced: right before the nth write somebody changes what the file does not own. That stays.
+func (g *ground) raced(c calm, n int) {
+	x := g.begin(c.act)
+	var look func() string
+	var touched string
+	x.wire.arm(func(w *wire) {
+		w.holdWrite, w.before = n, func() {
+			look = g.place.Touch(g.t)
+			touched = look()
+		}
+	})
+	result := x.apply()
+	if look == nil {
+		g.t.Fatal("there was no such write")
+	}
+	for _, o := range result.Outcomes {
+		if o.Phase != reconcile.Done && reconcile.ReasonOf(o.Err) != reconcile.ReasonConflict {
+			g.t.Errorf("%s %s is %s: %v", o.Change.Action, o.Change.Address, o.Phase, o.Err)
+		}
+	}
+	g.converge(c.after, c.options)
+	g.wantSame("what somebody else wrote meanwhile", touched, look())
+	g.wantSteady(c.after, c.options)
 }
 
 // killed: the run ends at its nth request. The next one, a new process, brings the world

@@ -29,8 +29,8 @@ type request struct {
 
 func (r request) String() string { return fmt.Sprintf("%s %s (%d)", r.method, r.path, r.status) }
 
-// wire is what a run's requests pass through. It counts them, and can lose the answer of one
-// or kill the run after one.
+// wire is what a run's requests pass through. It counts them, and can hold one back, lose the
+// answer of one, or kill the run after one.
 type wire struct {
 	writes func(*http.Request) bool
 	place  *tap
@@ -38,6 +38,8 @@ type wire struct {
 
 	mu        sync.Mutex
 	seen      []request
+	before    func()
+	holdWrite int // before the nth write from now on is sent, before is called; 0: never
 	loseWrite int // the nth write from now on has its answer lost; 0: none
 	dieAfter  int // the nth request from now on is the last; 0: none
 	dead      bool
@@ -63,6 +65,9 @@ type roundTripper struct {
 func (r roundTripper) RoundTrip(q *http.Request) (*http.Response, error) {
 	if r.isDead() {
 		return nil, errDead
+	}
+	if r.writes(q) {
+		r.hold()
 	}
 	if q.Body != nil {
 		sent, err := whole(q.Body)
@@ -122,7 +127,18 @@ func (w *wire) arm(trouble func(*wire)) {
 func (w *wire) troubled() bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	return w.loseWrite == 0 && w.dieAfter == 0
+	return w.holdWrite == 0 && w.loseWrite == 0 && w.dieAfter == 0
+}
+
+// hold keeps a write back until somebody else has done what he was to do before it.
+func (w *wire) hold() {
+	w.mu.Lock()
+	held := w.holdWrite == 1
+	w.holdWrite = max(0, w.holdWrite-1)
+	w.mu.Unlock()
+	if held {
+		w.before()
+	}
 }
 
 // record counts a request and tells what is to happen to its answer.
