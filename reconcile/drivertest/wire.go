@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/base64"
-	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,8 +15,9 @@ import (
 // maxBody is the largest body that the wire reads: more is an error, not a wait.
 const maxBody = 64 << 20
 
-// errDead answers every request of a process that was killed.
-var errDead = errors.New("this process was killed")
+// errDead answers every request of a process that was killed. It is a cancellation, because
+// nobody is there any more who could try again.
+var errDead = fmt.Errorf("this process was killed: %w", context.Canceled)
 
 // request is one that the wire has seen.
 type request struct {
