@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 
@@ -26,6 +27,44 @@ func (c *client) dryRun(ctx context.Context, o object, desired map[string]any) (
 		return nil, nil, explain(fmt.Sprintf("%s: dry-run", o.address()), err)
 	}
 	return result, nil, nil
+}
+
+// keepSpelling gives the quantities of predicted that are those of live the spelling that they
+// have there: the API server keeps 1024Mi and 1Gi apart, and means the same.
+func keepSpelling(predicted, live any) {
+	switch predicted := predicted.(type) {
+	case []any:
+		live, _ := live.([]any)
+		for i := range min(len(predicted), len(live)) {
+			keepSpelling(predicted[i], live[i])
+		}
+	case map[string]any:
+		live, _ := live.(map[string]any)
+		for key, value := range predicted {
+			if key == "requests" || key == "limits" {
+				sameAmounts(value, live[key])
+				continue
+			}
+			keepSpelling(value, live[key])
+		}
+	}
+}
+
+func sameAmounts(predicted, live any) {
+	amounts, _ := predicted.(map[string]any)
+	before, _ := live.(map[string]any)
+	for name, value := range amounts {
+		now, isText := value.(string)
+		was, wasText := before[name].(string)
+		if !isText || !wasText {
+			continue
+		}
+		a, err := resource.ParseQuantity(now)
+		b, wrong := resource.ParseQuantity(was)
+		if err == nil && wrong == nil && a.Cmp(b) == 0 {
+			amounts[name] = was
+		}
+	}
 }
 
 // immutableWords end what the API server says of a field that it never changes: of most, of

@@ -222,6 +222,7 @@ func (d *Driver) predict(ctx context.Context, c *client, o object, desired map[s
 		return fmt.Errorf("%s: dry-run: %w", o.address(), err)
 	}
 	l.Predicted = shown(after, o)
+	keepSpelling(l.Predicted, l.Body)
 	if o.keys && !hasKeys(item) {
 		l.Predicted["data"] = map[string]any{routes.PrimaryKey: generated, routes.SecondaryKey: generated}
 	}
