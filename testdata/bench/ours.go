@@ -97,7 +97,7 @@ func ours(ctx context.Context, verb, kubeconfigFile, name string, services int, 
 	if err != nil {
 		return err
 	}
-	debug.SetGCPercent(50) // as cmd/amlaks does
+	debug.SetGCPercent(40) // as cmd/amlaks does
 	var requests, writes atomic.Int64
 	metrics.Register(metrics.RegisterOpts{RequestResult: &counter{&requests, &writes}})
 	var a answer

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"slices"
 	"sync/atomic"
 
 	"github.com/argoproj/gitops-engine/pkg/cache"
@@ -89,6 +90,12 @@ func run(ctx context.Context, verb, kubeconfig, file string) error {
 			}
 		}
 	case "apply":
+		// Client-side apply, its default, keeps the whole object in an annotation, which is at
+		// most 256 KiB: the front end's routes of 1,000 services are larger, and left out.
+		objects = slices.DeleteFunc(objects, func(o *unstructured.Unstructured) bool {
+			text, err := o.MarshalJSON()
+			return err != nil || len(text) > 250<<10
+		})
 		e := engine.NewEngine(config, clusterCache, engine.WithLogr(log))
 		stop, err := e.Run()
 		if err != nil {
