@@ -1,6 +1,7 @@
 package kube
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"net/http"
@@ -67,6 +68,11 @@ func patient(next http.RoundTripper) http.RoundTripper {
 		Next: next, Peer: "the API server", Restarts: true,
 		Again: func(r *http.Request) bool {
 			return r.Method == http.MethodGet || !strings.Contains(r.URL.Path, "/apis/coordination.k8s.io/")
+		},
+		// An object that is not of its kind's shape is answered with 500 (apimachinery's
+		// typed patch), for ever.
+		Lasting: func(content []byte) bool {
+			return bytes.Contains(content, []byte("failed to create typed patch object"))
 		},
 		Stream: func(r *http.Request) bool { return r.URL.Query().Get("follow") == "true" },
 	}

@@ -27,6 +27,9 @@ type Transport struct {
 	Peer string
 	// Again tells whether a request may be sent twice. Its body, if any, must have GetBody.
 	Again func(*http.Request) bool
+	// Lasting tells of an answer whose status says that it may pass, and whose content that it
+	// does not; nil: none.
+	Lasting func(content []byte) bool
 	// Restarts: nobody listening at the address may pass too, for [Silence].
 	Restarts bool
 	// Stream tells of answers that come as they happen, and may be silent for long; nil: none.
@@ -88,10 +91,24 @@ func (t *Transport) trouble(response *http.Response, err error) string {
 	switch {
 	case err != nil && PassingError(err):
 		return Words(err)
-	case err == nil && PassingStatus(response.StatusCode):
+	case err == nil && PassingStatus(response.StatusCode) && !t.lasting(response):
 		return fmt.Sprintf("HTTP %d", response.StatusCode)
 	}
 	return ""
+}
+
+// lasting looks at the beginning of an answer, and leaves it whole.
+func (t *Transport) lasting(response *http.Response) bool {
+	if t.Lasting == nil {
+		return false
+	}
+	// What cannot be read now cannot be read later either: whoever does says so.
+	start, _ := io.ReadAll(io.LimitReader(response.Body, maxDrain))
+	response.Body = struct {
+		io.Reader
+		io.Closer
+	}{io.MultiReader(bytes.NewReader(start), response.Body), response.Body}
+	return t.Lasting(start)
 }
 
 // ended adds what went wrong last to the news that the time is up.

@@ -264,6 +264,20 @@ func TestTLS(t *testing.T) {
 	}
 }
 
+// An answer that says itself that it stays is given at once, and whole.
+func TestLastingAnswer(t *testing.T) {
+	t.Parallel()
+	s := start(t, func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "your own fault", http.StatusInternalServerError)
+	})
+	tr := transport()
+	tr.Lasting = func(content []byte) bool { return strings.Contains(string(content), "own fault") }
+	got, said, err := ask(t, tr, s.URL, time.Minute)
+	if err != nil || got != "500 your own fault\n" || len(said) > 0 {
+		t.Errorf("%q, %v, said %q", got, err, said)
+	}
+}
+
 // A stream may be silent for as long as it likes once it has begun.
 func TestStream(t *testing.T) {
 	t.Parallel()
