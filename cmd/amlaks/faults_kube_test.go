@@ -275,7 +275,7 @@ func TestAPIServerRestart(t *testing.T) {
 				case <-t.Context().Done():
 				}
 			}()
-			got := w.bounded(append([]string{}, test.run...)...)
+			got := w.bounded(append([]string{"--request-timeout", "80s"}, test.run...)...) // a busy machine starts it slowly
 			if err := <-restarted; err != nil {
 				t.Fatal(err)
 			}

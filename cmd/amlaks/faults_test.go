@@ -66,7 +66,7 @@ const hangs = 100 * time.Second
 // bounded is run, and a run that does not end shows where it hangs.
 func (w *world) bounded(args ...string) ended {
 	w.t.Helper()
-	c := w.start(append(append([]string{}, args...), hurried...)...)
+	c := w.start(append(append([]string{}, hurried...), args...)...)
 	deadline := time.NewTimer(hangs)
 	defer deadline.Stop()
 	select {
