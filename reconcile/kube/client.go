@@ -72,7 +72,7 @@ func patient(next http.RoundTripper) http.RoundTripper {
 		// An object that is not of its kind's shape is answered with 500 (apimachinery's
 		// typed patch), for ever.
 		Lasting: func(content []byte) bool {
-			return bytes.Contains(content, []byte("failed to create typed patch object"))
+			return bytes.Contains(content, []byte("failed to create typed patch object")) || bytes.Contains(content, []byte("failed to convert new object"))
 		},
 		Stream: func(r *http.Request) bool { return r.URL.Query().Get("follow") == "true" },
 	}
