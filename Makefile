@@ -21,7 +21,7 @@ demo: build quickstart ## the main job, told as a story, on a sandbox of its own
 	@examples/demo.sh
 
 test: lint build quickstart ## vet, staticcheck, gofmt and every test
-	$(GO) test -timeout 25m ./...
+	$(GO) test -timeout 25m -parallel 8 ./... # most of it waits: for servers, not for a processor
 
 bench: build ## what amlaks set out to reach, measured beside its peers (ROW=validate, plan, converge, diff or go)
 	$(GO) build -o $(BIN)/amlaks-bench ./testdata/bench

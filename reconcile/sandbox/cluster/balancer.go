@@ -56,12 +56,20 @@ type frontPort struct {
 	turn     atomic.Uint64
 }
 
+// How long a Service waits that could not be served, first and at most.
+const (
+	firstRetry = 5 * time.Millisecond
+	lastRetry  = time.Second
+)
+
 func newBalancer(c *Cluster, f informers.SharedInformerFactory, r record.EventRecorder) *balancer {
 	services, slices := f.Core().V1().Services(), f.Discovery().V1().EndpointSlices()
 	b := &balancer{
 		c: c, services: services.Lister(), slices: slices.Lister(), recorder: r, fronts: map[string]*front{},
 		synced: []cache.InformerSynced{services.Informer().HasSynced, slices.Informer().HasSynced},
-		queue:  workqueue.NewTypedRateLimitingQueue(workqueue.DefaultTypedControllerRateLimiter[string]()),
+		// Not the default, whose tries share ten tokens a second: Services of many stacks that come
+		// and go at once would wait for minutes.
+		queue: workqueue.NewTypedRateLimitingQueue(workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)),
 	}
 	handle := func(key func(any) string) cache.ResourceEventHandler {
 		return cache.ResourceEventHandlerFuncs{
