@@ -9,6 +9,9 @@ import (
 // diffServices make 5,000 objects, those of the front end apart.
 const diffServices = 5000 / objectsOf
 
+// mostServices make 10,000 objects: memory must be bounded there too.
+const mostServices = 10_000 / objectsOf
+
 // kubectlServices is what kubectl is given: it is slow, and in proportion.
 const kubectlServices = 100
 
@@ -19,7 +22,7 @@ func measureDiff(ctx context.Context, r *report) error {
 		return err
 	}
 	defer stop()
-	sizes := append(growth[:len(growth):len(growth)], diffServices)
+	sizes := append(growth[:len(growth):len(growth)], diffServices, mostServices)
 	for _, services := range sizes {
 		r.say("writing %d services", services)
 		if _, err := r.child(ctx, "apply", kubeconfig, services); err != nil {
