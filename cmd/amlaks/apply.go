@@ -63,6 +63,7 @@ Fields and reasons may be added; amlaks schema events prints the JSON schema.`,
 	a.applyFlags(cmd)
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	cmd.Flags().IntVar(&a.maxDeletes, "max-deletes", -1, "refuse a plan that deletes more (default: maxDeletes in the file)")
+	cmd.Flags().Lookup("max-deletes").DefValue = "0" // says nothing of -1
 	return cmd
 }
 
