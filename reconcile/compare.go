@@ -6,6 +6,7 @@ import (
 	"regexp"
 	"slices"
 	"strconv"
+	"unique"
 )
 
 // masked stands in a plan for a value that must not be shown.
@@ -97,7 +98,8 @@ func (d *differ) add(path string, secret bool, before, after any) {
 		}
 		before, after = mask(before), mask(after)
 	}
-	d.diffs = append(d.diffs, FieldDiff{Path: path, Before: before, After: after})
+	// A thousand services have the same paths a thousand times.
+	d.diffs = append(d.diffs, FieldDiff{Path: unique.Make(path).Value(), Before: before, After: after})
 }
 
 var listIndex = regexp.MustCompile(`\[\d+\]`)
