@@ -182,7 +182,13 @@ func (c meeting) play() {
 	if got.code != code {
 		t.Errorf("exit code %d, want %d", got.code, code)
 	}
-	for _, phrase := range []string{c.column.said, want.hint} {
+	said := c.column.said
+	if c.row.verb == "read" && c.column.fault.Reset == "before" {
+		// net/http itself tries a read again, and says nothing, on another connection that it has
+		// kept: how many there are is chance.
+		said = ""
+	}
+	for _, phrase := range []string{said, want.hint} {
 		if !strings.Contains(output, phrase) {
 			t.Errorf("it does not say %q", phrase)
 		}
