@@ -92,7 +92,6 @@ func TestFaults(t *testing.T) {
 	if testing.Short() {
 		t.Skip("some minutes of waiting for what faults make one wait for")
 	}
-	t.Parallel()
 	var all sync.WaitGroup
 	slots := make(chan struct{}, rowsAtATime)
 	for peer, matrix := range map[string]struct {
