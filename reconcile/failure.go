@@ -27,6 +27,10 @@ const (
 	ReasonTooManyDeletes   Reason = "TooManyDeletes"
 	ReasonLocked           Reason = "Locked" // another run works on the stack
 	ReasonDependencyFailed Reason = "DependencyFailed"
+	ReasonUnsupported      Reason = "Unsupported"     // Azure does not have it there: a version, a VM size
+	ReasonTooSmall         Reason = "ClusterTooSmall" // fewer vCPU than the cluster's purpose needs
+	ReasonOutOfQuota       Reason = "OutOfQuota"
+	ReasonExpires          Reason = "CertificateExpires"
 )
 
 // Failure is an error with a reason to branch on and a hint on what to do.

@@ -11,6 +11,7 @@ import (
 // World is what was observed of a stack.
 type World struct {
 	Live    []Live  // sorted by address
+	Absent  []Live  // what is not there, and something is to be said of; sorted by address
 	Outputs Outputs // of what is there
 }
 
@@ -37,13 +38,19 @@ func Observe(ctx context.Context, drivers []Driver, stack string, desired []Reso
 		}
 		for _, l := range live {
 			l.Driver = driver.Name()
+			if l.Absent {
+				w.Absent = append(w.Absent, l)
+				continue
+			}
 			w.Live = append(w.Live, l)
 			if len(l.Outputs) > 0 {
 				w.Outputs[l.Address] = l.Outputs
 			}
 		}
 	}
-	slices.SortStableFunc(w.Live, func(a, b Live) int { return strings.Compare(string(a.Address), string(b.Address)) })
+	for _, list := range [][]Live{w.Live, w.Absent} {
+		slices.SortStableFunc(list, func(a, b Live) int { return strings.Compare(string(a.Address), string(b.Address)) })
+	}
 	return w, nil
 }
 

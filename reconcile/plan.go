@@ -15,6 +15,7 @@ const (
 	Create  Action = "create"
 	Update  Action = "update"
 	Replace Action = "replace"
+	Rotate  Action = "rotate" // made anew beside the old one, which is then emptied and removed
 	Delete  Action = "delete"
 	Detach  Action = "detach" // stop using it, leave it as it is
 	Wait    Action = "wait"   // nothing to change; what is running on it is joined
@@ -54,6 +55,7 @@ type Change struct {
 
 	resource *Resource
 	live     *Live
+	absent   *Live   // what is said of it, when it is not there
 	now      *Change // what it would be by now, if that is not what it was planned to be
 }
 
@@ -68,7 +70,7 @@ type Precondition struct {
 
 // PlanFormat is the version of the plan's JSON form. A reader takes every plan of its own
 // major version; a newer minor one has only more fields.
-const PlanFormat = "1.0"
+const PlanFormat = "1.1"
 
 // Plan is the whole difference between a file and the world, in the order in which it
 // would be carried out. It is data: it holds no secret and no connection. Its JSON form is
@@ -81,6 +83,7 @@ type Plan struct {
 	Target  string   `json:"target,omitempty"`
 	Options Options  `json:"options"`
 	Changes []Change `json:"changes"`
+	Notes   []Note   `json:"notes,omitempty"`
 
 	outputs Outputs // what was known when it was made
 }
@@ -144,7 +147,11 @@ func NewPlan(stack string, desired []Resource, world *World, o Options) (*Plan, 
 	for i := range world.Live {
 		live[world.Live[i].Address] = &world.Live[i]
 	}
-	p := &Plan{FormatVersion: PlanFormat, Stack: stack, Target: o.Target, Options: o, Changes: []Change{}, outputs: world.Outputs}
+	absent := make(map[Address]*Live, len(world.Absent))
+	for i := range world.Absent {
+		absent[world.Absent[i].Address] = &world.Absent[i]
+	}
+	p := &Plan{FormatVersion: PlanFormat, Stack: stack, Target: o.Target, Options: o, Changes: []Change{}, Notes: world.notes(), outputs: world.Outputs}
 	declared := make(map[Address]bool, len(desired))
 	for i := range desired {
 		r := &desired[i]
@@ -152,7 +159,7 @@ func NewPlan(stack string, desired []Resource, world *World, o Options) (*Plan, 
 		if r.Data {
 			continue
 		}
-		c := Change{Address: r.Address, Driver: r.Driver, Summary: r.Summary, DependsOn: r.DependsOn, resource: r, live: live[r.Address]}
+		c := Change{Address: r.Address, Driver: r.Driver, Summary: r.Summary, DependsOn: r.DependsOn, resource: r, live: live[r.Address], absent: absent[r.Address]}
 		p.decide(&c, p.outputs)
 		if o.Destroy && c.Action == NoOp {
 			continue
@@ -204,6 +211,9 @@ func converge(c *Change, stack string, known Outputs) {
 	if l == nil {
 		c.Action = Create
 		c.Diff = compareOwned(want, nil, r.Compare)
+		if c.absent != nil && c.absent.Refused != nil {
+			c.refuse(c.absent.Refused.Reason, c.absent.Refused.Error())
+		}
 		return
 	}
 	if l.Predicted != nil {
@@ -313,6 +323,7 @@ func (p *Plan) narrow(only []Address) error {
 		add(a)
 	}
 	p.Changes = slices.DeleteFunc(p.Changes, func(c Change) bool { return !keep[c.Address] })
+	p.Notes = slices.DeleteFunc(p.Notes, func(n Note) bool { return byAddress[n.Address] != nil && !keep[n.Address] })
 	return nil
 }
 

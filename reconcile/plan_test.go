@@ -55,6 +55,16 @@ func TestDecide(t *testing.T) {
 			resource: Resource{Desired: body{"size": "b"}, Immutable: map[string]Strategy{"size": {Replace, "a new one"}}},
 			live:     owned(Live{Body: body{"size": "a"}}),
 			want:     &Change{Action: Replace, Why: "a new one", Diff: []FieldDiff{{Path: "size", Before: "a", After: "b"}}}},
+		"immutable, rotated, protected": {
+			resource: Resource{Protect: true, Desired: body{"size": "b"}, Immutable: map[string]Strategy{"size": {Rotate, "a new one beside it"}}},
+			live:     owned(Live{Body: body{"size": "a"}, Protected: true}),
+			want:     &Change{Action: Rotate, Why: "a new one beside it", Diff: []FieldDiff{{Path: "size", Before: "a", After: "b"}}}},
+		"absent, and would be refused": {
+			resource: Resource{Desired: body{"a": 1}}, live: &Live{Absent: true, Refused: &Failure{Reason: ReasonUnsupported, Err: errors.New("a: there is none")}},
+			want: &Change{Action: Refuse, Reason: ReasonUnsupported, Why: "a: there is none", Diff: []FieldDiff{{Path: "a", After: 1.0}}}},
+		"absent, and only noted": {
+			resource: Resource{Desired: body{"a": 1}}, live: &Live{Absent: true, Notes: []Note{{Level: Warning, Message: "it will be dear"}}},
+			want: &Change{Action: Create, Diff: []FieldDiff{{Path: "a", After: 1.0}}}},
 		"immutable, replaced, protected on the live object only": {
 			resource: Resource{Desired: body{"size": "b"}, Immutable: map[string]Strategy{"size": {Replace, "a new one"}}},
 			live:     owned(Live{Body: body{"size": "a"}, Protected: true}),
@@ -74,7 +84,11 @@ func TestDecide(t *testing.T) {
 			world := &World{}
 			if test.live != nil {
 				test.live.Address = "x/1"
-				world.Live = []Live{*test.live}
+				if test.live.Absent {
+					world.Absent = []Live{*test.live}
+				} else {
+					world.Live = []Live{*test.live}
+				}
 			}
 			plan, err := NewPlan(stack, []Resource{test.resource}, world, test.options)
 			if err != nil {

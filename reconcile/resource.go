@@ -80,7 +80,7 @@ const (
 
 // Strategy is what the plan makes of a change to an immutable path.
 type Strategy struct {
-	Action Action // Replace or Refuse
+	Action Action // Rotate, Replace or Refuse
 	Why    string // the sentence shown in the plan
 }
 
@@ -98,6 +98,9 @@ const (
 type Live struct {
 	Address Address
 	Driver  string
+	// Absent: it is not there. Refused and Notes, which say why making it would fail and what
+	// else is known of it, are all that counts then.
+	Absent bool
 	// Owner is the stack whose name it bears; empty: nobody's.
 	Owner string
 	// Body is what is there. It may hold more than the file owns.
@@ -115,6 +118,8 @@ type Live struct {
 	Protected bool
 	// Attached: made by somebody else; leaving the file detaches it and deletes nothing.
 	Attached bool
+	// Notes are what a plan is to say of it beside the change.
+	Notes []Note
 	// DependsOn orders the deletion of one that has left the file: it goes before these.
 	DependsOn []Address
 	// Within is what it lives in: when that is deleted, it needs no deletion of its own.

@@ -324,7 +324,7 @@ func TestDecodePlan(t *testing.T) {
 		"two of them":      {append(slices.Clone(data), '{'), "something follows it", false},
 		"another JSON":     {[]byte(`{"a": 1}`), "p.json:1:1: formatVersion: not a plan of amlaks", false},
 		"a list":           {[]byte(`[]`), "p.json:1:1: formatVersion: not a plan of amlaks", false},
-		"newer format":     {replace(`"formatVersion": "1.0"`, `"formatVersion": "2.0"`), "p.json:2:20: formatVersion: the plan has format 2.0; this amlaks reads 1.x", false},
+		"newer format":     {replace(`"formatVersion": "1.1"`, `"formatVersion": "2.0"`), "p.json:2:20: formatVersion: the plan has format 2.0; this amlaks reads 1.x", false},
 		"unknown action":   {replace(`"action": "update"`, `"action": "explode"`), "changes/", false},
 		"tampered":         {replace(`"after": 2`, `"after": 3`), "digest: the plan was changed after it was made", true},
 		"tampered options": {replace(`"prune": false`, `"prune": true`), "digest: the plan was changed after it was made", true},

@@ -89,7 +89,7 @@ func actionColor(a reconcile.Action) color {
 	switch a {
 	case reconcile.Create:
 		return green
-	case reconcile.Update, reconcile.Replace:
+	case reconcile.Update, reconcile.Replace, reconcile.Rotate:
 		return yellow
 	case reconcile.Delete, reconcile.Detach, reconcile.Refuse:
 		return red

@@ -38,6 +38,9 @@ func everyAction(t *testing.T) *reconcile.Plan {
 		{Address: "cluster/prod/cidr", Driver: "azure", Desired: body{"serviceCidr": "10.1.0.0/16"},
 			Immutable: map[string]reconcile.Strategy{"serviceCidr": {Action: reconcile.Refuse, Why: "serviceCidr: a cluster keeps it for life"}}},
 	}
+	rotated := reconcile.Address("cluster/prod/pool/agents")
+	desired = append(desired, reconcile.Resource{Address: rotated, Driver: "azure", Desired: body{"properties": body{"vmSize": "Standard_D8ds_v5"}},
+		Immutable: map[string]reconcile.Strategy{"properties.vmSize": {Action: reconcile.Rotate, Why: "a new pool takes its place, and it is drained and removed"}}})
 	own := func(a reconcile.Address, b body) reconcile.Live {
 		return reconcile.Live{Address: a, Owner: "churn", Driver: "kube", Body: b}
 	}
@@ -49,8 +52,11 @@ func everyAction(t *testing.T) *reconcile.Plan {
 	attached.Attached = true
 	protected := own("cluster/old", body{})
 	protected.Protected = true
+	protected.Notes = []reconcile.Note{{Level: reconcile.Warning, Reason: reconcile.ReasonExpires, Message: "the certificate of score.example.com expires on 2026-12-01",
+		Hint: "renew it", Data: map[string]any{"expires": "2026-12-01T00:00:00Z"}}, {Address: cluster, Level: reconcile.Info, Message: "about 512 USD a month"}}
 	world := &reconcile.World{Live: []reconcile.Live{
 		attached, protected, own(pool, body{"properties": body{"count": 1, "vmSize": "Standard_NC6", "nodeTaints": []any{"gpu=true:NoSchedule"}}}),
+		own(rotated, body{"properties": body{"vmSize": "Standard_D4ds_v5"}}),
 		own("cluster/prod/cidr", body{"serviceCidr": "10.0.0.0/16"}),
 		own(deployment, body{"image": "r/churn@sha256:1", "script": "import a\nrun()\n", "replicas": 2, "description": nil}),
 		own("kube/prod/Deployment/gone", body{}), own(keys, body{"data": body{"TOKEN": "old-secret"}}), own("kube/prod/Service/churn", body{"port": 80}), theirs, waits,
@@ -101,7 +107,7 @@ func TestPlanGoldens(t *testing.T) {
 	for _, c := range plan.Changes {
 		seen[c.Action] = true
 	}
-	for _, action := range []reconcile.Action{reconcile.NoOp, reconcile.Create, reconcile.Update, reconcile.Replace, reconcile.Delete,
+	for _, action := range []reconcile.Action{reconcile.NoOp, reconcile.Create, reconcile.Update, reconcile.Replace, reconcile.Rotate, reconcile.Delete,
 		reconcile.Detach, reconcile.Wait, reconcile.Refuse} { // Keep needs prune to be off
 		if !seen[action] {
 			t.Errorf("the plan has no %s", action)

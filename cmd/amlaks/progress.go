@@ -176,6 +176,8 @@ func verb(a reconcile.Action) string {
 		return "changing"
 	case reconcile.Replace:
 		return "replacing"
+	case reconcile.Rotate:
+		return "rotating"
 	case reconcile.Delete:
 		return "deleting"
 	case reconcile.Detach:

@@ -53,7 +53,7 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	azureDriver, err := azure.New(connection, stack)
+	azureDriver, err := azure.New(connection, stack, azure.Options{})
 	if err != nil {
 		return nil, err
 	}
@@ -142,7 +142,7 @@ func (a *app) service(ctx context.Context, name string, readOnly bool) (*spec.Se
 		if err != nil {
 			return nil, nil, err
 		}
-		driver, err := azure.New(connection, stack)
+		driver, err := azure.New(connection, stack, azure.Options{})
 		if err != nil {
 			return nil, nil, err
 		}

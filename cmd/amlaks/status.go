@@ -43,7 +43,7 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	driver, err := azure.New(connection, stack)
+	driver, err := azure.New(connection, stack, azure.Options{})
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,7 @@ package main
 // Facts go to stdout: a plan, a status, a key, the final count and the scoring URIs. What
 // goes on while they are made goes to stderr, and so do warnings and errors, so that
 // `amlaks plan -o json | jq` always works. A symbol says what happens to a resource:
-// + created, ~ changed, ± replaced, - deleted, < detached, … waited for, ! refused,
+// + created, ~ changed, ± replaced, ↻ rotated, - deleted, < detached, … waited for, ! refused,
 // ? left alone. Nothing is said of what is unchanged. No secret is ever shown; a driver
 // gives none.
 //
@@ -41,6 +41,8 @@ func symbol(a reconcile.Action) string {
 		return "~"
 	case reconcile.Replace:
 		return "±"
+	case reconcile.Rotate:
+		return "↻"
 	case reconcile.Delete:
 		return "-"
 	case reconcile.Detach:
@@ -73,11 +75,14 @@ func printPlan(w io.Writer, on colors, p *reconcile.Plan) {
 		}
 		line := strings.TrimRight(fmt.Sprintf("%-*s  %s", width, oneLine(string(c.Address)), visible(about)), " ")
 		fmt.Fprintf(w, "  %s %s\n", on.paint(actionColor(c.Action), symbol(c.Action)), line)
-		if c.Action == reconcile.Update || c.Action == reconcile.Replace || c.Action == reconcile.Refuse && c.Reason == reconcile.ReasonImmutable {
+		if c.Action == reconcile.Update || c.Action == reconcile.Replace || c.Action == reconcile.Rotate || c.Action == reconcile.Refuse && c.Reason == reconcile.ReasonImmutable {
 			for _, d := range c.Diff {
 				printDiff(w, on, d)
 			}
 		}
+	}
+	for _, n := range p.Notes {
+		printNote(w, on, n)
 	}
 	if p.Pending() == 0 && p.Count(reconcile.Wait) == 0 {
 		fmt.Fprintf(w, "%s: no changes\n", p.Stack)
@@ -102,7 +107,7 @@ func printStale(w io.Writer, on colors, now *reconcile.Plan) {
 func planCounts(p *reconcile.Plan) string {
 	counts := []string{
 		fmt.Sprintf("%d to create", p.Count(reconcile.Create)),
-		fmt.Sprintf("%d to change", p.Count(reconcile.Update)+p.Count(reconcile.Replace)),
+		fmt.Sprintf("%d to change", p.Count(reconcile.Update)+p.Count(reconcile.Replace)+p.Count(reconcile.Rotate)),
 		fmt.Sprintf("%d to delete", p.Count(reconcile.Delete)),
 	}
 	for _, rare := range []struct {
@@ -129,6 +134,18 @@ func printDiff(w io.Writer, on colors, d reconcile.FieldDiff) {
 		return
 	}
 	fmt.Fprintf(w, "      %s: %s -> %s\n", oneLine(d.Path), value(d.Before), value(d.After))
+}
+
+// printNote shows what a plan says beside its changes.
+func printNote(w io.Writer, on colors, n reconcile.Note) {
+	of := dim
+	if n.Level == reconcile.Warning {
+		of = yellow
+	}
+	fmt.Fprintf(w, "  %s %s\n", on.paint(of, string(n.Level)+":"), visible(string(n.Address)+": "+n.Message))
+	if n.Hint != "" {
+		fmt.Fprintf(w, "      hint: %s\n", visible(n.Hint))
+	}
 }
 
 func diffColor(line string) color {

@@ -167,7 +167,7 @@ func (p *place) Open(t *testing.T, i drivertest.Invocation) ([]reconcile.Driver,
 	stack.Name = i.Stack
 	connection := p.connect(i.ReadOnly)
 	connection.Options.Transport = &http.Client{Transport: i.Wrap(http.DefaultTransport)}
-	driver, err := azure.New(connection, stack)
+	driver, err := azure.New(connection, stack, azure.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,9 +55,10 @@ func poolAddress(cluster reconcile.Address, pool string) reconcile.Address {
 
 // Driver is the reconcile.Driver of this package.
 type Driver struct {
-	arm   *client
-	stack *spec.Stack
-	run   string // correlation id of all this run's requests
+	arm     *client
+	stack   *spec.Stack
+	options Options
+	run     string // correlation id of all this run's requests
 
 	settleEvery time.Duration
 
@@ -65,13 +66,16 @@ type Driver struct {
 	writers map[string]*sync.Mutex // by cluster ID: AKS takes one operation at a time
 }
 
+// Options are what the driver needs beside a connection. The zero value works.
+type Options struct{}
+
 // New makes the driver of one run over one stack.
-func New(connection *Connection, stack *spec.Stack) (*Driver, error) {
+func New(connection *Connection, stack *spec.Stack, o Options) (*Driver, error) {
 	c, err := newClient(connection)
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{arm: c, stack: stack, run: uuid.NewString(), settleEvery: settleEvery, writers: map[string]*sync.Mutex{}}, nil
+	return &Driver{arm: c, stack: stack, options: o, run: uuid.NewString(), settleEvery: settleEvery, writers: map[string]*sync.Mutex{}}, nil
 }
 
 // Name implements reconcile.Driver.

@@ -103,7 +103,7 @@ type session struct {
 func (w *world) open(connection *azure.Connection, text string, o reconcile.Options) (*session, error) {
 	w.t.Helper()
 	stack := parse(w.t, text)
-	driver, err := azure.New(connection, stack)
+	driver, err := azure.New(connection, stack, azure.Options{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

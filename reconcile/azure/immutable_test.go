@@ -85,7 +85,7 @@ func (w *world) liveValue(id, path string) any {
 // declared are the stack's resources as the plan gets them, by address.
 func (w *world) declared(stack string) map[reconcile.Address]reconcile.Resource {
 	w.t.Helper()
-	driver, err := azure.New(w.connect(true), parse(w.t, stack))
+	driver, err := azure.New(w.connect(true), parse(w.t, stack), azure.Options{})
 	if err != nil {
 		w.t.Fatal(err)
 	}

@@ -198,7 +198,7 @@ func TestTooManyTags(t *testing.T) {
 		"many": {many(40, 120), "62 tags, with those in which amlaks keeps the names of what it has set, are more than the 50 that Azure takes"},
 		"long": {many(1, 300), "is longer than 256 characters"},
 	} {
-		driver, err := azure.New(w.connect(false), parse(t, small(onePool, test.tags)))
+		driver, err := azure.New(w.connect(false), parse(t, small(onePool, test.tags)), azure.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}
