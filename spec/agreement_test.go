@@ -73,6 +73,7 @@ func TestTypesAgreeWithSchema(t *testing.T) {
 func TestConstantsAgreeWithSchema(t *testing.T) {
 	s := testSchema(t)
 	for location, want := range map[string][]string{
+		"#/$defs/workspace/properties/cloud":          {PublicCloud, USGovCloud, ChinaCloud},
 		"#/$defs/cluster/properties/purpose":          {string(FastProd), string(DenseProd), string(DevTest)},
 		"#/$defs/cluster/properties/loadBalancerType": {PublicIP, InternalLoadBalancer},
 		"#/$defs/frontEnd/properties/expose":          {ExposeLoadBalancer, ExposeGateway, ExposeClusterIP},

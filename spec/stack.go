@@ -52,9 +52,18 @@ type Workspace struct {
 	// Location is a region's programmatic name (westeurope). Empty: the workspace's own.
 	Location string `json:"location,omitempty"`
 	// Registry is the login server images are pushed to. Empty: the workspace's own.
-	Registry string           `json:"registry,omitempty"`
-	Create   *WorkspaceCreate `json:"create,omitempty"`
+	Registry string `json:"registry,omitempty"`
+	// Cloud is the az command's name of the Azure cloud.
+	Cloud  string           `json:"cloud"`
+	Create *WorkspaceCreate `json:"create,omitempty"`
 }
+
+// The Azure clouds, as az cloud list names them.
+const (
+	PublicCloud = "AzureCloud"
+	USGovCloud  = "AzureUSGovernment"
+	ChinaCloud  = "AzureChinaCloud"
+)
 
 // WorkspaceCreate names what a new workspace is made of. Each is made too if absent.
 type WorkspaceCreate struct {

@@ -19,6 +19,7 @@ import (
 	"k8s.io/klog/v2"
 
 	"github.com/amlaks/amlaks/reconcile"
+	"github.com/amlaks/amlaks/reconcile/azure"
 	"github.com/amlaks/amlaks/reconcile/retry"
 	"github.com/amlaks/amlaks/spec"
 )
@@ -56,6 +57,7 @@ type app struct {
 	file        string
 	output      string
 	frontEnd    string
+	auth        string
 	timeout     time.Duration
 	parallelism int
 	lockTimeout time.Duration
@@ -137,6 +139,7 @@ or TERM=dumb) by a line on each change. NO_COLOR switches colours off.`,
 	flags.StringVarP(&a.file, "file", "f", "amlaks.yaml", "the stack's file")
 	flags.StringVarP(&a.output, "output", "o", "text", "text or json")
 	flags.StringVar(&a.frontEnd, "front-end", "", "the amlaks-fe binary to put into clusters (default: the one beside amlaks)")
+	flags.StringVar(&a.auth, "auth", "", "the identity to sign in to Azure with: "+azure.AuthAuto+", "+strings.Join(azure.Methods(), ", ")+" (default $"+azure.AuthVariable+", or the first that is set up)")
 	flags.DurationVar(&a.requestTimeout, "request-timeout", retry.DefaultBudget,
 		"bound on each request to Azure, a registry or a cluster, its retries included; waits they ask for come on top")
 	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error {

@@ -18,7 +18,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
-	"github.com/Azure/azure-sdk-for-go/sdk/azidentity"
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/reconcile/retry"
@@ -38,8 +37,9 @@ type Connection struct {
 }
 
 // Connect reads the environment (through getenv) and gives the connection. A read-only one
-// refuses every request that could change something.
-func Connect(getenv func(string) string, version string, readOnly bool) (*Connection, error) {
+// refuses every request that could change something. Nobody is signed in before the first
+// request needs it.
+func Connect(getenv func(string) string, version string, readOnly bool, who Identity) (*Connection, error) {
 	options := &arm.ClientOptions{DisableRPRegistration: true}
 	options.Telemetry.ApplicationID = "amlaks/" + version
 	patient(options)
@@ -48,13 +48,17 @@ func Connect(getenv func(string) string, version string, readOnly bool) (*Connec
 	}
 	endpoint := getenv(EndpointVariable)
 	if endpoint == "" {
-		credential, err := azidentity.NewDefaultAzureCredential(&azidentity.DefaultAzureCredentialOptions{
-			ClientOptions: options.ClientOptions,
-		})
+		configuration, err := cloudOf(who.Cloud)
 		if err != nil {
-			return nil, fmt.Errorf("find an Azure identity: %w", err)
+			return nil, err
 		}
-		return &Connection{Credential: identity{credential}, Options: options}, nil
+		options.Cloud = configuration
+		client := azcore.ClientOptions{Cloud: configuration, Telemetry: options.Telemetry, Transport: options.Transport}
+		credential, err := newChain(setup{identity: who, getenv: getenv, client: client})
+		if err != nil {
+			return nil, err
+		}
+		return &Connection{Credential: credential, Options: options}, nil
 	}
 	u, err := url.Parse(endpoint)
 	if err != nil || !reconcile.IsLoopback(u.Hostname()) {
@@ -66,21 +70,6 @@ func Connect(getenv func(string) string, version string, readOnly bool) (*Connec
 	options.InsecureAllowCredentialWithHTTP = true
 	options.PerCallPolicies = append(options.PerCallPolicies, loopbackPolicy{})
 	return &Connection{Credential: staticToken{getenv(TokenVariable), endpoint}, Options: options}, nil
-}
-
-// identity says what to do when nobody can be signed in.
-type identity struct{ azcore.TokenCredential }
-
-func (i identity) GetToken(ctx context.Context, options policy.TokenRequestOptions) (azcore.AccessToken, error) {
-	token, err := i.TokenCredential.GetToken(ctx, options)
-	if err != nil && ctx.Err() == nil {
-		err = &reconcile.Failure{
-			Reason: reconcile.ReasonForbidden,
-			Err:    fmt.Errorf("no Azure identity could sign in: %w", err),
-			Hint:   "az login, or one of the identities above: variables, workload identity, managed identity; AZURE_TOKEN_CREDENTIALS picks one",
-		}
-	}
-	return token, err
 }
 
 // staticToken is the credential of a loopback Resource Manager and of the storage behind it.

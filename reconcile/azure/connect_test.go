@@ -9,6 +9,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
 
 	"github.com/amlaks/amlaks/reconcile"
@@ -26,7 +27,7 @@ func TestConnectLoopbackOnly(t *testing.T) {
 		"http://0.0.0.0:8080": false, "127.0.0.1:8080": false, "//127.0.0.1@example.com": false, "http://": false,
 	} {
 		environment := map[string]string{azure.EndpointVariable: endpoint, azure.TokenVariable: "the-token"}
-		connection, err := azure.Connect(func(name string) string { return environment[name] }, version, false)
+		connection, err := azure.Connect(func(name string) string { return environment[name] }, version, false, azure.Identity{})
 		if (err == nil) != ok || (connection != nil) != ok {
 			t.Errorf("%s: %v, want accepted %v", endpoint, err, ok)
 		}
@@ -44,11 +45,11 @@ func TestConnectAzure(t *testing.T) {
 			t.Error("the token was read")
 		}
 		return ""
-	}, version, true)
+	}, version, true, azure.Identity{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if connection.Options.InsecureAllowCredentialWithHTTP || len(connection.Options.Cloud.Services) != 0 {
+	if connection.Options.InsecureAllowCredentialWithHTTP || connection.Options.Cloud.Services[cloud.ResourceManager].Endpoint != "https://management.azure.com" {
 		t.Error("a connection to Azure is not as strict as the SDK makes it")
 	}
 }
@@ -59,7 +60,7 @@ func TestTokenScope(t *testing.T) {
 	t.Parallel()
 	const endpoint = "http://127.0.0.1:8080"
 	environment := map[string]string{azure.EndpointVariable: endpoint, azure.TokenVariable: "the-token"}
-	connection, err := azure.Connect(func(name string) string { return environment[name] }, version, false)
+	connection, err := azure.Connect(func(name string) string { return environment[name] }, version, false, azure.Identity{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +116,7 @@ func TestTokenStays(t *testing.T) {
 			}))
 			defer server.Close()
 			environment := map[string]string{azure.EndpointVariable: server.URL, azure.TokenVariable: "the-token"}
-			connection, err := azure.Connect(func(name string) string { return environment[name] }, version, true)
+			connection, err := azure.Connect(func(name string) string { return environment[name] }, version, true, azure.Identity{})
 			if err != nil {
 				t.Fatal(err)
 			}

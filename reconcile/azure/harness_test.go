@@ -51,7 +51,7 @@ func start(t *testing.T, options ...func(*sandbox.Options)) *world {
 func (w *world) connect(readOnly bool) *azure.Connection {
 	w.t.Helper()
 	environment := map[string]string{azure.EndpointVariable: w.ARMEndpoint(), azure.TokenVariable: w.Token()}
-	connection, err := azure.Connect(func(name string) string { return environment[name] }, version, readOnly)
+	connection, err := azure.Connect(func(name string) string { return environment[name] }, version, readOnly, azure.Identity{})
 	if err != nil {
 		w.t.Fatal(err)
 	}
