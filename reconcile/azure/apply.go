@@ -168,7 +168,7 @@ func (d *Driver) update(ctx context.Context, step reconcile.Step, id string) err
 		if how == reconcile.Settled && !differs(step.Resource, want, live) {
 			return nil
 		}
-		content := overlay(live, want, step.Resource.Compare, "")
+		content := writable(overlay(live, want, step.Resource.Compare, ""), readOnlyOf(id))
 		// AKS changes a cluster's pools only through themselves once it exists.
 		delete(content["properties"].(body), "agentPoolProfiles")
 		step.Progress("waiting for Azure to update it")

@@ -120,7 +120,7 @@ func TestTokenStays(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			_, err = (&world{nil, t}).open(connection, small(onePool), reconcile.Options{})
+			_, err = (&world{t: t}).open(connection, small(onePool), reconcile.Options{})
 			if (err != nil) != (test.want != "") || err != nil && !strings.Contains(err.Error(), test.want) {
 				t.Errorf("%v, want %q", err, test.want)
 			}

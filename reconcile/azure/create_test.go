@@ -82,7 +82,7 @@ func TestCreate(t *testing.T) {
 			}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{w.Sandbox, t}
+			w := &world{Sandbox: w.Sandbox, t: t}
 			w.ClearRequests()
 			stack := small(test.more)
 			result := w.converge(stack, reconcile.Options{})

@@ -13,3 +13,6 @@ func (d *Driver) SetSettleEvery(every time.Duration) { d.settleEvery = every }
 func ImmutableTables() (cluster, pool map[string]reconcile.Strategy) {
 	return clusterImmutable, poolImmutable
 }
+
+// ReadOnly are the lists of what only the service sets, by the SDK's type.
+var ReadOnly = map[string][]string{"ManagedCluster": clusterReadOnly, "AgentPool": poolReadOnly}

@@ -51,7 +51,7 @@ func TestPassingFaults(t *testing.T) {
 			w.byHand(sandbox.ClusterRequest{Name: "existing"}, map[string]any{"team": "risk"})
 			for write, test := range sequence {
 				t.Run(write, func(t *testing.T) {
-					w := &world{w.Sandbox, t}
+					w := &world{Sandbox: w.Sandbox, t: t}
 					if test.before != "" {
 						w.converge(test.before, reconcile.Options{})
 					}
@@ -132,7 +132,7 @@ func TestLastingFaults(t *testing.T) {
 			w.byHand(sandbox.ClusterRequest{Name: "existing"}, map[string]any{"team": "risk"})
 			for _, write := range test.writes {
 				t.Run(write, func(t *testing.T) {
-					w := &world{w.Sandbox, t}
+					w := &world{Sandbox: w.Sandbox, t: t}
 					change := sequence[write]
 					if change.before != "" {
 						w.converge(change.before, reconcile.Options{})
@@ -187,7 +187,7 @@ func TestObserveFaults(t *testing.T) {
 		"no such resource group": {"", sandbox.Fault{}, strings.Replace(small(onePool), "resourceGroup: ml-prod", "resourceGroup: other", 1), reconcile.ReasonNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{w.Sandbox, t}
+			w := &world{Sandbox: w.Sandbox, t: t}
 			if test.path != "" {
 				test.fault.Path = test.path
 				w.fault(test.fault)

@@ -44,7 +44,7 @@ func start(t *testing.T, options ...func(*sandbox.Options)) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Close)
-	return &world{s, t}
+	return &world{Sandbox: s, t: t}
 }
 
 // connect is how amlaks reaches it; only the first pause between tries is shorter.
@@ -56,6 +56,7 @@ func (w *world) connect(readOnly bool) *azure.Connection {
 		w.t.Fatal(err)
 	}
 	connection.Options.Retry.RetryDelay = time.Millisecond
+	connection.Options.PerCallPolicies = append(connection.Options.PerCallPolicies, wirePolicy{w.t})
 	return connection
 }
 

@@ -139,7 +139,7 @@ func TestPromise5EveryFieldIsUpdatableOrInTheTable(t *testing.T) {
 					continue // kept for life; the mark of ownership; written with the next change
 				}
 				t.Run(name+"/"+string(address)+"/"+path, func(t *testing.T) {
-					w := &world{w.Sandbox, t}
+					w := &world{Sandbox: w.Sandbox, t: t}
 					before := w.liveValue(id, path)
 					value := before
 					if value == nil {

@@ -114,7 +114,7 @@ func TestLeftTheFile(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{w.Sandbox, t}
+			w := &world{Sandbox: w.Sandbox, t: t}
 			w.converge(test.before, reconcile.Options{})
 			for below, merge := range test.meanwhile {
 				w.overlay(clusterID("prod")+below, merge)

@@ -285,7 +285,7 @@ func TestPitfall(t *testing.T) {
 		"preview API versions returning extra fields": func(t *testing.T, w *world) {
 			w.converge(small(onePool), reconcile.Options{})
 			newer := map[string]any{"newerThanTheSdk": map[string]any{"mode": "x", "list": []any{1.0, map[string]any{"a": "b"}}}}
-			w.overlay(id, map[string]any{"properties": newer, "newest": "y"})
+			w.overlay(id, map[string]any{"properties": newer, "newerAtTheTop": "y"})
 			w.overlay(pool, map[string]any{"properties": newer})
 			w.wantSteady(small(onePool), reconcile.Options{})
 			w.converge(small("agentCount: 2", "tags: {cost: a}"), reconcile.Options{})
@@ -294,13 +294,13 @@ func TestPitfall(t *testing.T) {
 					t.Errorf("%s (-want +got):\n%s", of, diff)
 				}
 			}
-			if got := w.get(id, "newest"); got != "y" {
+			if got := w.get(id, "newerAtTheTop"); got != "y" {
 				t.Errorf("newest is %v", got)
 			}
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{shared.Sandbox, t}
+			w := &world{Sandbox: shared.Sandbox, t: t}
 			test(t, w)
 			w.converge(clusters("- {name: prod, purpose: DevTest, protect: false}"), reconcile.Options{Destroy: true})
 		})

@@ -70,7 +70,7 @@ func TestRefusals(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{w.Sandbox, t}
+			w := &world{Sandbox: w.Sandbox, t: t}
 			w.converge(bare, reconcile.Options{})
 			w.converge(test.before, reconcile.Options{})
 			if test.tags != nil {

@@ -76,7 +76,7 @@ func TestUpdate(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{w.Sandbox, t}
+			w := &world{Sandbox: w.Sandbox, t: t}
 			w.converge(small(test.before), reconcile.Options{})
 			if test.meanwhile != nil {
 				w.overlay(clusterID("prod"), test.meanwhile)
@@ -100,7 +100,7 @@ func TestUpdateKeepsTheRest(t *testing.T) {
 	pool := clusterID("prod") + "/agentPools/agents"
 	w.overlay(clusterID("prod"), map[string]any{
 		"tags":       map[string]any{"team": "risk"},
-		"properties": map[string]any{"hostedSystemProfile": map[string]any{"enabled": true}, "networkProfile": map[string]any{"newerThanTheSdk": "x"}},
+		"properties": map[string]any{"newerSystemProfile": map[string]any{"enabled": true}, "networkProfile": map[string]any{"newerThanTheSdk": "x"}},
 	})
 	w.overlay(pool, map[string]any{"properties": map[string]any{"newerThanTheSdk": map[string]any{"a": 1.0}}})
 	for name, test := range map[string]struct {
@@ -111,13 +111,13 @@ func TestUpdateKeepsTheRest(t *testing.T) {
 		"agentCount": {small("agentCount: 3", "tags: {cost: b}"), "PUT prod/agentPools/agents if match"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{w.Sandbox, t}
+			w := &world{Sandbox: w.Sandbox, t: t}
 			w.converge(small("agentCount: 1", "tags: {cost: b}"), reconcile.Options{})
 			w.ClearRequests()
 			w.converge(test.stack, reconcile.Options{})
 			w.wantWrites(test.write)
-			if got := w.get(clusterID("prod"), "properties", "hostedSystemProfile", "enabled"); got != true {
-				t.Errorf("hostedSystemProfile.enabled is %v now", got)
+			if got := w.get(clusterID("prod"), "properties", "newerSystemProfile", "enabled"); got != true {
+				t.Errorf("newerSystemProfile.enabled is %v now", got)
 			}
 			if got := w.get(clusterID("prod"), "properties", "networkProfile", "newerThanTheSdk"); got != "x" {
 				t.Errorf("networkProfile.newerThanTheSdk is %v now", got)
@@ -220,7 +220,7 @@ func TestWriteRace(t *testing.T) {
 		{"attach", attached, "existing", "PATCH existing if match"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			w := &world{w.Sandbox, t}
+			w := &world{Sandbox: w.Sandbox, t: t}
 			w.ClearRequests()
 			s := w.plan(test.stack, reconcile.Options{})
 			var once sync.Once
