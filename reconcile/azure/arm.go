@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
@@ -215,11 +216,21 @@ func sentence(response *azcore.ResponseError) string {
 				text += ": " + message
 			}
 		}
-		if id := raw.Header.Get("X-Ms-Request-Id"); id != "" {
-			text += " (request " + id + ")"
-		}
+		text += requestID(raw)
 	}
 	return text
+}
+
+// requestID is what to give Azure's support, and to look for in the activity log.
+func requestID(response *http.Response) string {
+	var ids []string
+	if id := response.Header.Get("X-Ms-Request-Id"); id != "" {
+		ids = append(ids, "request "+id)
+	}
+	if response.Request != nil {
+		ids = append(ids, "correlation "+response.Request.Header.Get(correlationHeader))
+	}
+	return " (" + strings.Join(ids, ", ") + ")"
 }
 
 // retryable tells whether a write ran into another operation, or into another writer, and
@@ -231,9 +242,4 @@ func retryable(err error) bool {
 	}
 	return response.StatusCode == http.StatusPreconditionFailed || response.StatusCode == http.StatusConflict &&
 		(response.ErrorCode == "OperationNotAllowed" || response.ErrorCode == "EtagMismatch")
-}
-
-// correlation makes all requests of one run findable in Azure's activity log.
-func correlation(ctx context.Context, id string) context.Context {
-	return policy.WithHTTPHeader(ctx, http.Header{"X-Ms-Correlation-Request-Id": {id}})
 }

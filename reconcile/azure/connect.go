@@ -18,6 +18,8 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/cloud"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/policy"
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
+	"github.com/google/uuid"
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/reconcile/retry"
@@ -34,6 +36,9 @@ const (
 type Connection struct {
 	Credential azcore.TokenCredential
 	Options    *arm.ClientOptions
+	// Run is the correlation id of all requests to Resource Manager: the activity log finds
+	// by it what one run did.
+	Run string
 }
 
 // Connect reads the environment (through getenv) and gives the connection. A read-only one
@@ -43,6 +48,8 @@ func Connect(getenv func(string) string, version string, readOnly bool, who Iden
 	options := &arm.ClientOptions{DisableRPRegistration: true}
 	options.Telemetry.ApplicationID = "amlaks/" + version
 	patient(options)
+	run := uuid.NewString()
+	options.PerCallPolicies = append(options.PerCallPolicies, runPolicy(run), runtime.NewRequestIDPolicy())
 	if readOnly {
 		options.PerCallPolicies = append(options.PerCallPolicies, readOnlyPolicy{})
 	}
@@ -58,7 +65,7 @@ func Connect(getenv func(string) string, version string, readOnly bool, who Iden
 		if err != nil {
 			return nil, err
 		}
-		return &Connection{Credential: credential, Options: options}, nil
+		return &Connection{Credential: credential, Options: options, Run: run}, nil
 	}
 	u, err := url.Parse(endpoint)
 	if err != nil || !reconcile.IsLoopback(u.Hostname()) {
@@ -69,7 +76,7 @@ func Connect(getenv func(string) string, version string, readOnly bool, who Iden
 	}}
 	options.InsecureAllowCredentialWithHTTP = true
 	options.PerCallPolicies = append(options.PerCallPolicies, loopbackPolicy{})
-	return &Connection{Credential: staticToken{getenv(TokenVariable), endpoint}, Options: options}, nil
+	return &Connection{Credential: staticToken{getenv(TokenVariable), endpoint}, Options: options, Run: run}, nil
 }
 
 // staticToken is the credential of a loopback Resource Manager and of the storage behind it.
@@ -86,6 +93,16 @@ func (t staticToken) GetToken(_ context.Context, options policy.TokenRequestOpti
 		}
 	}
 	return azcore.AccessToken{Token: t.token, ExpiresOn: time.Now().Add(time.Hour)}, nil
+}
+
+const correlationHeader = "X-Ms-Correlation-Request-Id"
+
+// runPolicy is Connection.Run.
+type runPolicy string
+
+func (p runPolicy) Do(request *policy.Request) (*http.Response, error) {
+	request.Raw().Header.Set(correlationHeader, string(p))
+	return request.Next()
 }
 
 // loopbackPolicy refuses the links to other machines that an answer may hold (the next page,

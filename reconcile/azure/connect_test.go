@@ -213,3 +213,32 @@ func TestPages(t *testing.T) {
 	s := w.plan(clusters(lines[0]), reconcile.Options{Prune: true})
 	s.wantActions(map[reconcile.Address]reconcile.Action{"cluster/bbb": reconcile.Delete, "cluster/ccc": reconcile.Delete, "cluster/ddd": reconcile.Delete})
 }
+
+// An error says what to look for in the activity log, and what to give support: the request
+// that failed and the run it was of.
+func TestErrorsNameTheRequest(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.fault(sandbox.Fault{Method: http.MethodPut, Path: "/managedClusters/prod", Status: http.StatusForbidden})
+	connection := w.connect(false)
+	s, err := w.open(connection, small(onePool), reconcile.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = outcome(t, s.apply(t.Context()), "cluster/prod").Err
+	request := ""
+	for _, r := range w.Requests("arm") {
+		if r.Method == http.MethodPut {
+			request = r.Headers["X-Ms-Client-Request-Id"]
+		}
+	}
+	if err == nil || !strings.Contains(err.Error(), "correlation "+connection.Run+")") || !strings.Contains(err.Error(), " (request ") {
+		t.Errorf("%v does not name run %s", err, connection.Run)
+	}
+	if request == "" {
+		t.Error("the request has no id of the client")
+	}
+	if other := w.connect(false); other.Run == connection.Run || other.Run == "" {
+		t.Errorf("two runs are %q and %q", connection.Run, other.Run)
+	}
+}

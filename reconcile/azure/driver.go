@@ -6,8 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
-
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/spec"
 )
@@ -58,7 +56,6 @@ type Driver struct {
 	arm     *client
 	stack   *spec.Stack
 	options Options
-	run     string // correlation id of all this run's requests
 
 	settleEvery time.Duration
 
@@ -75,7 +72,7 @@ func New(connection *Connection, stack *spec.Stack, o Options) (*Driver, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{arm: c, stack: stack, options: o, run: uuid.NewString(), settleEvery: settleEvery, writers: map[string]*sync.Mutex{}}, nil
+	return &Driver{arm: c, stack: stack, options: o, settleEvery: settleEvery, writers: map[string]*sync.Mutex{}}, nil
 }
 
 // Name implements reconcile.Driver.
@@ -83,7 +80,6 @@ func (d *Driver) Name() string { return DriverName }
 
 // Apply implements reconcile.Driver.
 func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]string, error) {
-	ctx = correlation(ctx, d.run)
 	target, err := d.target(step)
 	if err != nil {
 		return nil, err

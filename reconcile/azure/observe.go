@@ -14,7 +14,6 @@ import (
 // clusters and pools of each subscription that the identity can see, and a GET for a cluster
 // that is attached from one that it cannot.
 func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reconcile.Live, error) {
-	ctx = correlation(ctx, d.run)
 	workspace, err := d.observeWorkspace(ctx)
 	if err != nil {
 		return nil, err

@@ -9,7 +9,6 @@ import (
 // Read implements reconcile.Driver: one GET of the cluster or the pool, and one POST for a
 // cluster's credentials.
 func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live, error) {
-	ctx = correlation(ctx, d.run)
 	t, err := d.target(step)
 	if err != nil {
 		return nil, err

@@ -220,7 +220,7 @@ func (d *Driver) Kubeconfig(ctx context.Context, cluster string) (string, error)
 		if c.Attach != nil {
 			id = d.attachedID(c.Attach)
 		}
-		kubeconfig, err := d.kubeconfig(correlation(ctx, d.run), id)
+		kubeconfig, err := d.kubeconfig(ctx, id)
 		if reconcile.ReasonOf(err) == reconcile.ReasonNotFound {
 			return "", &reconcile.Failure{Reason: reconcile.ReasonNotFound, Err: fmt.Errorf("%s is not there", ClusterAddress(cluster)), Hint: "amlaks apply makes it"}
 		}

@@ -16,6 +16,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/google/uuid"
 )
 
 const (
@@ -111,8 +113,11 @@ func refusal(status int, code, format string, args ...any) *apiError {
 	return &apiError{status: status, code: code, message: fmt.Sprintf(format, args...)}
 }
 
-// Refuse writes an error in ARM's form.
+// Refuse writes an error in ARM's form. All of Azure's errors have the id of their request.
 func Refuse(w http.ResponseWriter, status int, code, message string) {
+	if w.Header().Get("X-Ms-Request-Id") == "" {
+		w.Header().Set("X-Ms-Request-Id", uuid.NewString())
+	}
 	reply(w, status, map[string]any{"error": map[string]any{"code": code, "message": message}})
 }
 
