@@ -83,6 +83,7 @@ type walk struct {
 	drivers map[string]Driver
 	index   map[Address]int
 	waits   [][]int // for each change, those that must have ended before
+	after   [][]int // and those of which it does not matter how
 	kept    []int   // all that are no deletions, which every deletion waits for
 	ended   []chan struct{}
 	slots   chan struct{}
@@ -107,7 +108,7 @@ func newWalk(drivers []Driver, p *Plan, o ApplyOptions) *walk {
 	}
 	w := &walk{
 		plan: p, options: o, drivers: map[string]Driver{}, index: map[Address]int{},
-		waits: make([][]int, len(p.Changes)), slots: make(chan struct{}, o.Parallelism),
+		waits: make([][]int, len(p.Changes)), after: make([][]int, len(p.Changes)), slots: make(chan struct{}, o.Parallelism),
 		outcomes: make([]Outcome, len(p.Changes)), outputs: Outputs{},
 	}
 	for _, driver := range drivers {
@@ -132,8 +133,17 @@ func newWalk(drivers []Driver, p *Plan, o ApplyOptions) *walk {
 				w.waits[i] = append(w.waits[i], j)
 			}
 		}
-		if !c.Action.deletes() {
-			w.kept = append(w.kept, i)
+		if c.Action.deletes() {
+			continue
+		}
+		w.kept = append(w.kept, i)
+		if c.resource == nil {
+			continue
+		}
+		for _, before := range c.resource.After {
+			if j, ok := w.index[before]; ok && !p.Changes[j].Action.deletes() {
+				w.after[i] = append(w.after[i], j)
+			}
 		}
 	}
 	return w
@@ -147,6 +157,9 @@ func (w *walk) run(ctx context.Context, i int) {
 		for _, j := range before {
 			<-w.ended[j]
 		}
+	}
+	for _, j := range w.after[i] {
+		<-w.ended[j]
 	}
 	if because := w.failedBefore(i); because != "" {
 		w.end(i, Skipped, 0, &Failure{Reason: ReasonDependencyFailed, Err: fmt.Errorf("because %s", because)})

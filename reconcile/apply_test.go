@@ -109,6 +109,29 @@ func TestWhatOnlyWaitsTakesNoPlace(t *testing.T) {
 	}
 }
 
+// What comes after another waits for its end, whatever that is, and for nothing that is not there.
+func TestAfter(t *testing.T) {
+	for _, fail := range []error{nil, errors.New("forbidden")} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{takes: time.Second, fail: map[Address]error{"z": fail}}
+			desired := []Resource{
+				{Address: "a", After: []Address{"z", "nowhere"}, Desired: body{"from": "file"}},
+				{Address: "z", Desired: body{"from": "file"}},
+			}
+			result := Apply(t.Context(), []Driver{w}, mustPlan(t, desired, nil, Options{}), ApplyOptions{})
+			if diff := cmp.Diff([]string{"create z file", "create a file"}, w.order); diff != "" || w.most != 1 {
+				t.Errorf("%d at a time, in the order (-want +got):\n%s", w.most, diff)
+			}
+			if want := 2; fail == nil && result.Count(Done) != want || fail != nil && result.Count(Skipped) != 0 {
+				t.Errorf("%v: %v", fail, result.Outcomes)
+			}
+		})
+	}
+	if _, err := NewPlan(stack, []Resource{{Address: "a", After: []Address{"b"}}, {Address: "b", DependsOn: []Address{"a"}}}, &World{}, Options{}); err == nil {
+		t.Error("two that wait for each other were planned")
+	}
+}
+
 func TestFailureStaysLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{fail: map[Address]error{"b": errors.New("no quota")}}

@@ -368,6 +368,14 @@ func sorted(resources []Resource) ([]Resource, error) {
 				return err
 			}
 		}
+		for _, before := range slices.Sorted(slices.Values(byAddress[a].After)) {
+			if byAddress[before] == nil {
+				continue
+			}
+			if err := visit(before); err != nil {
+				return err
+			}
+		}
 		mark[a] = visited
 		out = append(out, *byAddress[a])
 		return nil

@@ -39,6 +39,9 @@ type Resource struct {
 	Address   Address
 	Driver    string    // the Name of the driver that observes and applies it
 	DependsOn []Address // what must be there first
+	// After is what it waits for and can do without: if that is changed by the same plan, its
+	// end is waited for, whatever it is.
+	After []Address
 	// Inputs are what the driver needs to reach or make it, beside Desired. They are not shown.
 	Inputs map[string]Ref
 	// Desired is the JSON body (nil, bool, float64, string, []any, map[string]any, and Ref)

@@ -127,7 +127,6 @@ func TestFullExampleValidates(t *testing.T) {
 		fields = append(fields, d.Field)
 	}
 	want := []string{
-		"workspace.create",
 		"clusters[0].ssl",
 		"clusters[0].nodePools[2].vmSize",
 		"clusters[0].dockerBridgeCidr",

@@ -65,7 +65,7 @@ services:
 	three, one := FrontEnd{Expose: ExposeLoadBalancer, Replicas: 3, Port: 80}, FrontEnd{Expose: ExposeLoadBalancer, Replicas: 1, Port: 443}
 	want := &Stack{
 		APIVersion: APIVersion, Name: "churn", MaxDeletes: 20,
-		Workspace: Workspace{SubscriptionID: "00000000-0000-0000-0000-000000000000", ResourceGroup: "ml", Name: "ml-prod", Cloud: PublicCloud},
+		Workspace: Workspace{SubscriptionID: "00000000-0000-0000-0000-000000000000", ResourceGroup: "ml", Name: "ml-prod", Cloud: PublicCloud, GrantAcrPull: true},
 		Clusters: []Cluster{
 			{Name: "prod", Purpose: FastProd, VMSize: "Standard_D4ds_v5", AgentCount: ptr(3), LoadBalancerType: PublicIP, FrontEnd: three, Protect: true},
 			{Name: "dense", Purpose: DenseProd, VMSize: "Standard_D4ds_v5", AgentCount: ptr(3), LoadBalancerType: PublicIP, FrontEnd: three, Protect: true,

@@ -9,7 +9,6 @@ var pending = []struct {
 	value any    // the value that does nothing yet; nil: any
 	says  string
 }{
-	{"workspace.create", nil, "the workspace is not made by this version: it must exist"},
 	{"clusters[].ssl", nil, "the front end of this version answers on plain http only"},
 	{"clusters[].frontEnd.expose", ExposeGateway, "this version does not expose the front end by a gateway yet"},
 	{"clusters[].attachToWorkspace", true, "this version does not register the cluster in the workspace yet"},

@@ -5,11 +5,6 @@ import "testing"
 // TestPendingDiagnostics: that the fields that do nothing yet are warned about.
 func TestPendingDiagnostics(t *testing.T) {
 	runDiagnosticCases(t, []diagnosticCase{
-		{"workspace", "name: ml-prod}", "name: ml-prod, create: {storageAccount: abc, keyVault: abc}}", `
-amlaks.yaml:3:101: warning: workspace.create: the workspace is not made by this version: it must exist
-    3 | workspace: {subscriptionId: 00000000-0000-0000-0000-000000000000, resourceGroup: ml, name: ml-prod, create: {storageAccount: abc, keyVault: abc}}
-      |                                                                                                             ^
-`},
 		{"cluster", "    agentCount: 3", `    agentCount: 3
     attachToWorkspace: true
     ssl: {cname: a.example.com, certificate: {files: {cert: /a, key: /b}}}

@@ -15,6 +15,7 @@ func (d *document) checkRules(s *Stack) {
 	if d.errors > maxErrors || d.broken("clusters") || d.broken("services") {
 		return
 	}
+	d.checkWorkspace(&s.Workspace)
 	for i := range s.Clusters {
 		d.checkCluster(&s.Clusters[i], fmt.Sprintf("clusters[%d]", i))
 	}

@@ -54,8 +54,10 @@ type Workspace struct {
 	// Registry is the login server images are pushed to. Empty: the workspace's own.
 	Registry string `json:"registry,omitempty"`
 	// Cloud is the az command's name of the Azure cloud.
-	Cloud  string           `json:"cloud"`
-	Create *WorkspaceCreate `json:"create,omitempty"`
+	Cloud string `json:"cloud"`
+	// GrantAcrPull lets the nodes of every cluster pull from the registry: role AcrPull.
+	GrantAcrPull bool             `json:"grantAcrPull"`
+	Create       *WorkspaceCreate `json:"create,omitempty"`
 }
 
 // The Azure clouds, as az cloud list names them.
@@ -65,7 +67,8 @@ const (
 	ChinaCloud  = "AzureChinaCloud"
 )
 
-// WorkspaceCreate names what a new workspace is made of. Each is made too if absent.
+// WorkspaceCreate names what a new workspace is made of, in its own resource group. Each is made
+// too if absent; none is ever changed or deleted.
 type WorkspaceCreate struct {
 	StorageAccount      string `json:"storageAccount"`
 	KeyVault            string `json:"keyVault"`

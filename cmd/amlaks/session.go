@@ -86,6 +86,9 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 			return reconcile.Ref{Address: image.Address(service, version), Output: image.OutputRef}
 		},
 		FrontEndImage: reconcile.Ref{Address: image.FrontEndAddress, Output: image.OutputRef},
+		PullGranted: func(cluster string) reconcile.Ref {
+			return reconcile.Ref{Address: azure.AcrPullAddress(cluster), Output: azure.OutputPullGranted}
+		},
 	}, a.getenv, readOnly)
 	s := &session{stack: stack, target: azure.WorkspaceID(stack), kube: kubeDriver, drivers: a.reading(stack, azureDriver, imageDriver, kubeDriver)}
 	for _, render := range []func() ([]reconcile.Resource, error){

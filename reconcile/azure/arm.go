@@ -25,6 +25,8 @@ const (
 	aksVersion       = "2025-02-01" // armcontainerservice/v6's: its types are what our bodies are checked against
 	workspaceVersion = "2024-04-01" // armmachinelearning/v4's
 	registryVersion  = "2023-07-01"
+	// The role assignments' newest general one; it has no module of the SDK in go.mod.
+	authorizationVersion = "2022-04-01"
 )
 
 const (
@@ -93,8 +95,13 @@ func (c *client) get(ctx context.Context, id, version string) (body, error) {
 
 // list reads every page of a collection.
 func (c *client) list(ctx context.Context, id, version string) ([]body, error) {
+	return c.pages(ctx, c.target(id, version))
+}
+
+// pages reads a list from its first page on.
+func (c *client) pages(ctx context.Context, first string) ([]body, error) {
 	var all []body
-	for next := c.target(id, version); next != ""; {
+	for next := first; next != ""; {
 		response, err := c.send(ctx, http.MethodGet, next, nil, nil, http.StatusOK)
 		if err != nil {
 			return nil, err

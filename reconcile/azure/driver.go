@@ -80,6 +80,9 @@ func (d *Driver) Name() string { return DriverName }
 
 // Apply implements reconcile.Driver.
 func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]string, error) {
+	if p := partOf(step); p != nil {
+		return p.apply(ctx, d, step)
+	}
 	target, err := d.target(step)
 	if err != nil {
 		return nil, err

@@ -60,10 +60,14 @@ func (w *world) connect(readOnly bool) *azure.Connection {
 	return connection
 }
 
-// clusters is a stack with these clusters, written as YAML lines below the key.
-func clusters(lines string) string {
-	return fmt.Sprintf("apiVersion: amlaks.io/v1\nname: churn\nworkspace: {subscriptionId: %s, resourceGroup: %s, name: %s}\nclusters:\n%s",
-		sandbox.SubscriptionID, sandbox.ResourceGroup, sandbox.Workspace, lines)
+// clusters is a stack with these clusters, written as YAML lines below the key. It gives no
+// roles: those have tests of their own.
+func clusters(lines string) string { return inWorkspace("grantAcrPull: false", lines) }
+
+// inWorkspace is a stack with these clusters, and more keys of the workspace.
+func inWorkspace(keys, lines string) string {
+	return fmt.Sprintf("apiVersion: amlaks.io/v1\nname: churn\nworkspace: {%s, subscriptionId: %s, resourceGroup: %s, name: %s}\nclusters:\n%s",
+		keys, sandbox.SubscriptionID, sandbox.ResourceGroup, sandbox.Workspace, lines)
 }
 
 // small is a stack with one cluster of one pool, and more of the cluster's keys.

@@ -14,11 +14,11 @@ import (
 // clusters and pools of each subscription that the identity can see, and a GET for a cluster
 // that is attached from one that it cannot.
 func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reconcile.Live, error) {
-	workspace, err := d.observeWorkspace(ctx)
+	workspace, registry, err := d.observeWorkspace(ctx)
 	if err != nil {
 		return nil, err
 	}
-	live := []reconcile.Live{workspace}
+	var live []reconcile.Live
 	all, err := d.clusters(ctx)
 	if err != nil {
 		return nil, err
@@ -82,52 +82,8 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		}
 		live = append(live, seen...)
 	}
-	return live, nil
-}
-
-// observeWorkspace reads the workspace and finds out what the file left to it.
-func (d *Driver) observeWorkspace(ctx context.Context) (reconcile.Live, error) {
-	w := d.stack.Workspace
-	workspace, err := d.arm.get(ctx, WorkspaceID(d.stack), workspaceVersion)
-	if err != nil {
-		return reconcile.Live{}, explain("read workspace "+w.Name, err)
-	}
-	if workspace == nil {
-		return reconcile.Live{}, &reconcile.Failure{
-			Reason: reconcile.ReasonNotFound,
-			Err:    fmt.Errorf("workspace %s is not in resource group %s of subscription %s", w.Name, w.ResourceGroup, w.SubscriptionID),
-			Hint:   "check workspace in the file, and that the identity may read it",
-		}
-	}
-	outputs := map[string]string{OutputLocation: w.Location, OutputRegistry: w.Registry}
-	if w.Location == "" {
-		outputs[OutputLocation] = text(workspace, "location")
-	}
-	if w.Registry == "" {
-		if outputs[OutputRegistry], err = d.loginServer(ctx, text(workspace, "properties", "containerRegistry")); err != nil {
-			return reconcile.Live{}, err
-		}
-	}
-	return reconcile.Live{Address: WorkspaceAddress(d.stack), Body: workspace, State: reconcile.Settled, Outputs: outputs}, nil
-}
-
-func (d *Driver) loginServer(ctx context.Context, registryID string) (string, error) {
-	missing := &reconcile.Failure{
-		Reason: reconcile.ReasonNotFound,
-		Err:    fmt.Errorf("workspace %s has no container registry of its own", d.stack.Workspace.Name),
-		Hint:   "name one in workspace.registry",
-	}
-	if registryID == "" {
-		return "", missing
-	}
-	registry, err := d.arm.get(ctx, registryID, registryVersion)
-	if err != nil {
-		return "", explain("read registry "+registryID, err)
-	}
-	if server := text(registry, "properties", "loginServer"); server != "" {
-		return server, nil
-	}
-	return "", missing
+	pulls, err := d.observePulls(ctx, request.Resources, live, registry)
+	return append(append(live, workspace), pulls...), err
 }
 
 // liveCluster gives the cluster and, of one that the stack made, its pools.

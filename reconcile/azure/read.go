@@ -9,6 +9,9 @@ import (
 // Read implements reconcile.Driver: one GET of the cluster or the pool, and one POST for a
 // cluster's credentials.
 func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live, error) {
+	if p := partOf(step); p != nil {
+		return p.read(ctx, d, step)
+	}
 	t, err := d.target(step)
 	if err != nil {
 		return nil, err

@@ -46,7 +46,7 @@ func (d *Driver) Resources() ([]reconcile.Resource, error) {
 		}
 		resources = append(resources, more...)
 	}
-	return resources, nil
+	return append(resources, d.pulls()...), nil
 }
 
 func (d *Driver) clusterID(resourceGroup, name string) string {

@@ -200,6 +200,13 @@ var wireTypes = []struct {
 }{
 	{regexp.MustCompile(`(?i)/managedClusters/[^/]+$`), "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6", "ManagedCluster"},
 	{regexp.MustCompile(`(?i)/managedClusters/[^/]+/agentPools/[^/]+$`), "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6", "AgentPool"},
+	{regexp.MustCompile(`(?i)/workspaces/[^/]+$`), "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/machinelearning/armmachinelearning/v4", "Workspace"},
+	{regexp.MustCompile(`(?i)/workspaces/[^/]+/computes/[^/]+$`), "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/machinelearning/armmachinelearning/v4", "ComputeResource"},
+	{regexp.MustCompile(`(?i)/roleAssignments/[^/]+$`), restModule, "RoleAssignment"},
+	{regexp.MustCompile(`(?i)/storageAccounts/[^/]+$`), restModule, "StorageAccount"},
+	{regexp.MustCompile(`(?i)/vaults/[^/]+$`), restModule, "Vault"},
+	{regexp.MustCompile(`(?i)/components/[^/]+$`), restModule, "Component"},
+	{regexp.MustCompile(`(?i)/registries/[^/]+$`), restModule, "Registry"},
 }
 
 // wireTruth holds bodies against the SDK's types, each module parsed once.
@@ -211,6 +218,9 @@ type wireTruth struct {
 func (w *wireTruth) of(module string) (sdkTypes, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if module == restModule {
+		return restTypes(), nil
+	}
 	if w.modules[module] == nil {
 		types, err := parseSDK(module)
 		if err != nil {

@@ -46,6 +46,9 @@ type Wiring struct {
 	Kubeconfig    func(cluster string) reconcile.Ref
 	Image         func(service, version string) reconcile.Ref
 	FrontEndImage reconcile.Ref
+	// PullGranted, if not nil, says since when a cluster may pull from the registry (RFC 3339).
+	// Deployments come after it, and a pull that fails soon after that is waited out.
+	PullGranted func(cluster string) reconcile.Ref
 }
 
 // Driver is the reconcile.Driver of this package.
@@ -121,7 +124,7 @@ func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]str
 	step.Waiting()
 	switch {
 	case o.kind == kindDeployment:
-		return nil, c.waitRollout(ctx, o.namespace, o.name, step.Progress)
+		return nil, c.waitRollout(ctx, o.namespace, o.name, d.pullsBy(o.cluster, step.Outputs), step.Progress)
 	case o.kind == kindService && o.frontEnd:
 		return c.waitAddress(ctx, o, step.Progress)
 	}

@@ -85,7 +85,7 @@ func (r *renderer) add(o object, configuration any, summary string, dependsOn ..
 		Address: o.address(), Driver: DriverName, DependsOn: append(dependencies, dependsOn...),
 		Inputs: map[string]reconcile.Ref{inputKubeconfig: kubeconfig},
 		// A namespace of the stack's name that bears no label is the stack's own, half made.
-		Desired: desired, Spec: o, Summary: summary, Adopt: o.kind == kindNamespace,
+		Desired: desired, Spec: o, Summary: summary, Adopt: o.kind == kindNamespace, After: r.driver.comesAfter(o),
 	})
 }
 

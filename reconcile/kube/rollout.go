@@ -53,7 +53,8 @@ func rolledOut(d *appsv1.Deployment) (bool, string) {
 
 // waitRollout waits until every replica is of the newest revision and ready. It fails early
 // when a pod shows that this will not happen, and says why with the pod's own last words.
-func (c *client) waitRollout(ctx context.Context, namespace, name string, progress func(string)) error {
+// Until pullsBy an image that cannot be pulled shows nothing.
+func (c *client) waitRollout(ctx context.Context, namespace, name string, pullsBy time.Time, progress func(string)) error {
 	var last string
 	var problem *podProblem
 	looked := time.Now()
@@ -84,7 +85,7 @@ func (c *client) waitRollout(ctx context.Context, namespace, name string, progre
 			progress(status)
 			last = status
 		}
-		return false, problem.fatal(time.Now())
+		return false, problem.fatal(time.Now(), pullsBy)
 	})
 	if err == nil {
 		return nil
@@ -177,12 +178,12 @@ func diagnose(pods []corev1.Pod) *podProblem {
 }
 
 // fatal tells, by an error, that there is no point in waiting longer.
-func (p *podProblem) fatal(now time.Time) error {
+func (p *podProblem) fatal(now, pullsBy time.Time) error {
 	switch {
 	case p == nil:
 		return nil
 	case p.reason == reconcile.ReasonUnschedulable && now.Sub(p.since) < unschedulableFor,
-		p.reason == reconcile.ReasonImagePull && now.Sub(p.since) < imagePullFor,
+		p.reason == reconcile.ReasonImagePull && (now.Sub(p.since) < imagePullFor || now.Before(pullsBy)),
 		p.reason == reconcile.ReasonCrashLoop && p.crashes < givesUpAfter:
 		return nil
 	}

@@ -73,7 +73,7 @@ func (c *Cluster) Status(ctx context.Context, s spec.Service) ([]VersionStatus, 
 			status.Problem = string(p.reason) + ": " + p.message
 			if p.reason == reconcile.ReasonUnschedulable {
 				status.State = Unschedulable
-			} else if p.fatal(time.Now()) != nil {
+			} else if p.fatal(time.Now(), time.Time{}) != nil {
 				status.State = Failed
 			}
 		}

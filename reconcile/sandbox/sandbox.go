@@ -318,6 +318,9 @@ func (s *Sandbox) Overlay(id string, merge map[string]any) error { return s.arm.
 // as it was before.
 func (s *Sandbox) Stale(id string, reads int) { s.arm.Stale(id, reads) }
 
+// LateRoles makes so many lists of role assignments not show the newest one yet.
+func (s *Sandbox) LateRoles(lists int) { s.arm.Late(lists) }
+
 // RegisterModel puts a file or a folder into the workspace's datastore and registers it.
 func (s *Sandbox) RegisterModel(name, version, path string) error {
 	if err := checkModel(name, version); err != nil {

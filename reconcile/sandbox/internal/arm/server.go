@@ -6,9 +6,7 @@ package arm
 
 import (
 	"context"
-	"crypto/sha256"
 	"crypto/subtle"
-	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -70,6 +68,7 @@ type Server struct {
 	mu    sync.Mutex
 	state state
 	stale map[string]*staleRead // by key; a restart forgets it
+	late  int                   // lists that do not show the newest role assignments yet
 }
 
 // New reads the state and goes on with the operations that were cut short.
@@ -169,7 +168,12 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 	if !slices.ContainsFunc(s.subscriptions(), func(id string) bool { return strings.EqualFold(id, p[1]) }) {
 		return refusal(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", req.names[1])
 	}
+	if scope, rest, ok := roleAssignments(req); ok {
+		return s.routeRoles(w, req, scope, rest)
+	}
 	switch {
+	case len(p) == 5 && p[2] == "providers" && p[3] == "microsoft.containerregistry" && p[4] == "registries":
+		return s.listRegistries(w, req)
 	case len(p) >= 5 && p[2] == "providers" && p[3] == "microsoft.containerservice":
 		switch {
 		case p[4] == "managedclusters" && len(p) == 5:
@@ -277,9 +281,7 @@ func notFound(id string) *apiError {
 // uuid makes an identifier that is the same in every run: the n-th of the state's life.
 func (s *Server) uuid(kind string) string {
 	s.state.Count++
-	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", kind, s.state.Count))
-	h := hex.EncodeToString(sum[:16])
-	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:32]
+	return madeUUID(fmt.Sprintf("%s %d", kind, s.state.Count))
 }
 
 // page writes a list, a page of it at a time.
