@@ -11,11 +11,15 @@ import (
 )
 
 // serveFlags are what `up` hands on to `serve`.
-type serveFlags struct{ kubeconfig, source string }
+type serveFlags struct {
+	kubeconfig, source string
+	noWorkspace        bool
+}
 
 func (s *serveFlags) add(command *cobra.Command) {
 	command.Flags().StringVar(&s.kubeconfig, "kubeconfig", "", "answer with this kubeconfig for every AKS cluster; start no control plane")
 	command.Flags().StringVar(&s.source, "controlplane-source", "", "folder of the controlplane module (default: found from the working directory)")
+	command.Flags().BoolVar(&s.noWorkspace, "no-workspace", false, "begin with an empty resource group: workspace.create makes what is to be in it")
 }
 
 func serve(f *folder) *cobra.Command {
@@ -28,7 +32,7 @@ func serve(f *folder) *cobra.Command {
 		RunE: func(command *cobra.Command, _ []string) error {
 			out := command.ErrOrStderr()
 			options := sandbox.Options{
-				Dir: f.dir, ControlplaneSource: flags.source, Progress: out,
+				Dir: f.dir, ControlplaneSource: flags.source, Progress: out, NoWorkspace: flags.noWorkspace,
 				Logf: func(format string, args ...any) {
 					fmt.Fprintf(out, "%s %s\n", time.Now().UTC().Format("15:04:05"), fmt.Sprintf(format, args...))
 				},

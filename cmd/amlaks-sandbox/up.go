@@ -112,6 +112,9 @@ func (f *folder) launch(ctx context.Context, flags serveFlags, progress io.Write
 	if flags.source != "" {
 		args = append(args, "--controlplane-source", absolute(flags.source))
 	}
+	if flags.noWorkspace {
+		args = append(args, "--no-workspace")
+	}
 	child := exec.Command(self, args...)
 	child.Args[0] = os.Args[0] // a program of several names goes by the one it was called by
 	child.Stdout, child.Stderr = log, log

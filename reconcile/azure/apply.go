@@ -213,10 +213,15 @@ func (d *Driver) retry(ctx context.Context, id string, progress func(string), wr
 	}
 }
 
-// settled reads a resource when no operation runs on it; nil if it is not there.
+// settled reads a cluster or a pool when no operation runs on it; nil if it is not there.
 func (d *Driver) settled(ctx context.Context, id string, progress func(string)) (body, error) {
+	return d.settledOf(ctx, id, aksVersion, progress)
+}
+
+// settledOf is settled of any resource.
+func (d *Driver) settledOf(ctx context.Context, id, version string, progress func(string)) (body, error) {
 	for {
-		live, err := d.arm.get(ctx, id, aksVersion)
+		live, err := d.arm.get(ctx, id, version)
 		if err != nil {
 			return nil, explain("read "+id, err)
 		}

@@ -25,8 +25,12 @@ const (
 	aksVersion       = "2025-02-01" // armcontainerservice/v6's: its types are what our bodies are checked against
 	workspaceVersion = "2024-04-01" // armmachinelearning/v4's
 	registryVersion  = "2023-07-01"
-	// The role assignments' newest general one; it has no module of the SDK in go.mod.
+	// Those of what has no module of the SDK in go.mod.
 	authorizationVersion = "2022-04-01"
+	storageVersion       = "2024-01-01"
+	vaultVersion         = "2024-11-01"
+	insightsVersion      = "2020-02-02"
+	groupVersion         = "2021-04-01"
 )
 
 const (

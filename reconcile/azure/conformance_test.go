@@ -292,15 +292,15 @@ func (p *place) Remove(t *testing.T) {
 }
 
 // until polls what is done by the service in its own time.
-func (p *place) until(done func() bool) {
-	p.t.Helper()
+func (w *world) until(done func() bool) {
+	w.t.Helper()
 	deadline, ticker := time.After(time.Minute), time.NewTicker(settleEvery)
 	defer ticker.Stop()
 	for !done() {
 		select {
 		case <-ticker.C:
 		case <-deadline:
-			p.t.Fatal("not done within a minute")
+			w.t.Fatal("not done within a minute")
 		}
 	}
 }

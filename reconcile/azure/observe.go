@@ -5,6 +5,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"slices"
 	"strings"
 
 	"github.com/amlaks/amlaks/reconcile"
@@ -14,7 +15,7 @@ import (
 // clusters and pools of each subscription that the identity can see, and a GET for a cluster
 // that is attached from one that it cannot.
 func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reconcile.Live, error) {
-	workspace, registry, err := d.observeWorkspace(ctx)
+	workspace, err := d.observeWorkspace(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -57,7 +58,7 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		}
 		live = append(live, seen...)
 	}
-	d.predictAll(request.Resources, live, workspace.Outputs[OutputLocation])
+	d.predictAll(request.Resources, live, workspace.location)
 	for _, cluster := range all { // what has left the file
 		if declared[strings.ToLower(text(cluster, "id"))] {
 			continue
@@ -82,8 +83,8 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		}
 		live = append(live, seen...)
 	}
-	pulls, err := d.observePulls(ctx, request.Resources, live, registry)
-	return append(append(live, workspace), pulls...), err
+	pulls, err := d.observePulls(ctx, request.Resources, live, workspace.registry)
+	return slices.Concat(live, workspace.live, pulls), err
 }
 
 // liveCluster gives the cluster and, of one that the stack made, its pools.

@@ -33,8 +33,7 @@ type poolSpec struct {
 // Resources renders the stack's workspace, clusters and pools.
 func (d *Driver) Resources() ([]reconcile.Resource, error) {
 	s := d.stack
-	workspace := reconcile.Resource{Address: WorkspaceAddress(s), Driver: DriverName, Data: true}
-	resources := []reconcile.Resource{workspace}
+	resources := d.workspaceResources()
 	for _, c := range s.Clusters {
 		if c.Attach != nil {
 			resources = append(resources, d.attachedCluster(c))

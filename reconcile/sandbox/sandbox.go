@@ -42,7 +42,6 @@ const (
 
 const (
 	storageAccount = "mlprodstorage"
-	container      = "azureml-blobstore"
 	registryName   = "mlprod"
 )
 
@@ -72,6 +71,9 @@ type Options struct {
 	Hook func(Request, Moment) bool
 	// Subscriptions are further ones that the identity can see. They hold clusters alone.
 	Subscriptions []string
+	// NoWorkspace leaves the resource group empty at the first start: there is no workspace,
+	// registry or storage account until somebody makes them.
+	NoWorkspace bool
 }
 
 // Moment is when Options.Hook is called.
@@ -173,16 +175,16 @@ func (s *Sandbox) serve(listeners map[string]net.Listener) error {
 	var err error
 	s.arm, err = arm.New(arm.Config{
 		Endpoint: s.ARMEndpoint(), Token: s.settings.Token, SubscriptionID: SubscriptionID, Subscriptions: s.options.Subscriptions, File: s.path("arm.json"),
+		LoginServer: s.Registry(), BlobHost: s.settings.address(portBlob),
 		Kubernetes: s.clusters, Logf: s.options.Logf, PageSize: s.options.PageSize, OperationTime: s.options.OperationTime,
 	})
 	if err != nil {
 		return err
 	}
-	s.seed = arm.Seed{
-		ResourceGroup: ResourceGroup, Workspace: Workspace, Registry: registryName, LoginServer: s.Registry(),
-		StorageAccount: storageAccount, BlobHost: s.settings.address(portBlob), Container: container,
+	s.seed = arm.Seed{ResourceGroup: ResourceGroup, Workspace: Workspace, Registry: registryName, StorageAccount: storageAccount}
+	if !s.settings.NoWorkspace {
+		s.arm.Plant(s.seed)
 	}
-	s.arm.Plant(s.seed)
 	images, err := registry.New(s.path("registry"))
 	if err != nil {
 		return err
@@ -334,8 +336,12 @@ func (s *Sandbox) RegisterModel(name, version, path string) error {
 	if !filepath.IsLocal(base) {
 		return fmt.Errorf("model %s:%s: %s cannot be a model", name, version, path)
 	}
+	account := s.arm.StorageAccount(s.seed)
+	if account == "" {
+		return fmt.Errorf("register model %s:%s: there is no workspace %s yet", name, version, Workspace)
+	}
 	under := "models/" + name + "/" + version + "/" + base
-	if err := s.blobs.Import(storageAccount, container, under, path); err != nil {
+	if err := s.blobs.Import(account, arm.Container, under, path); err != nil {
 		return fmt.Errorf("upload model %s:%s: %w", name, version, err)
 	}
 	s.arm.RegisterModel(s.seed, name, version, under)

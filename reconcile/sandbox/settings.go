@@ -31,6 +31,8 @@ type settings struct {
 	Token     string         `json:"token"`
 	KubeToken string         `json:"kubeToken"` // of the kubeconfigs that ARM hands out
 	Ports     map[string]int `json:"ports"`
+	// NoWorkspace holds for later starts too.
+	NoWorkspace bool `json:"noWorkspace,omitempty"`
 	// Controlplane is the binary of the last start: a later one may find no source.
 	Controlplane string `json:"controlplane,omitempty"`
 }
@@ -50,6 +52,7 @@ func (s *Sandbox) settle() (listeners map[string]net.Listener, err error) {
 	if s.settings.KubeToken == "" {
 		s.settings.KubeToken = rand.Text()
 	}
+	s.settings.NoWorkspace = s.settings.NoWorkspace || s.options.NoWorkspace
 	if s.settings.Ports == nil {
 		s.settings.Ports = map[string]int{}
 	}

@@ -39,6 +39,7 @@ type operation struct {
 	Message string     `json:"message,omitempty"`
 	Started time.Time  `json:"started"`
 	Ended   *time.Time `json:"ended,omitempty"`
+	Plain   bool       `json:"plain,omitempty"` // nothing to do with Kubernetes
 	Never   bool       `json:"never,omitempty"` // a fault: it does not end
 	Fail    string     `json:"fail,omitempty"`  // a fault: the code it fails with
 }
@@ -59,10 +60,14 @@ func (s *Server) begin(w http.ResponseWriter, r *request, op *operation) {
 	if !op.Never {
 		s.run(op)
 	}
-	link := fmt.Sprintf("%s/subscriptions/%s/providers/Microsoft.ContainerService/locations/%s/operations/%s?api-version=%s",
-		s.config.Endpoint, s.config.SubscriptionID, Location, op.ID, r.URL.Query().Get("api-version"))
-	w.Header().Set("Azure-AsyncOperation", link)
+	w.Header().Set("Azure-AsyncOperation", s.link(r, op, "Microsoft.ContainerService", "operations"))
 	pollHeaders(w)
+}
+
+// link is where a client follows an operation.
+func (s *Server) link(r *request, op *operation, provider, kind string) string {
+	return fmt.Sprintf("%s/subscriptions/%s/providers/%s/locations/%s/%s/%s?api-version=%s",
+		s.config.Endpoint, s.config.SubscriptionID, provider, Location, kind, op.ID, r.URL.Query().Get("api-version"))
 }
 
 func pollHeaders(w http.ResponseWriter) {
@@ -93,6 +98,9 @@ func (s *Server) work(op *operation) error {
 	if op.Fail != "" {
 		return refusal(http.StatusOK, op.Fail, "The operation failed: a fault of the sandbox.")
 	}
+	if op.Plain {
+		return nil
+	}
 	if op.Delete {
 		return s.config.Kubernetes.Remove(s.ctx, op.Cluster)
 	}
@@ -110,7 +118,7 @@ func (s *Server) finish(op *operation, err error) {
 	now := time.Now().UTC()
 	op.Ended, op.Status = &now, succeeded
 	outcome := succeeded
-	if err == nil {
+	if err == nil && !op.Plain {
 		s.state.Running[op.Cluster] = true
 	}
 	if err != nil {

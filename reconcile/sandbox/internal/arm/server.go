@@ -52,6 +52,8 @@ type Config struct {
 	// Subscriptions are further ones, for clusters alone.
 	Subscriptions []string
 	File          string // its state
+	LoginServer   string // host:port of every container registry
+	BlobHost      string // host:port of every storage account
 	Kubernetes    Kubernetes
 	Logf          func(string, ...any)
 	PageSize      int           // of lists; 0: 50
@@ -165,6 +167,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 	if len(p) == 1 {
 		return s.listSubscriptions(w, req)
 	}
+	if len(p) == 2 {
+		return s.getSubscription(w, req)
+	}
 	if !slices.ContainsFunc(s.subscriptions(), func(id string) bool { return strings.EqualFold(id, p[1]) }) {
 		return refusal(http.StatusNotFound, "SubscriptionNotFound", "The subscription '%s' could not be found.", req.names[1])
 	}
@@ -181,6 +186,10 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 		case p[4] == "locations" && len(p) == 8 && p[6] == "operations":
 			return s.getOperation(w, req, p[7])
 		}
+	case len(p) == 8 && p[2] == "providers" && p[4] == "locations" && p[6] == "operations":
+		return s.getOperation(w, req, p[7])
+	case len(p) == 8 && p[2] == "providers" && p[4] == "locations" && p[6] == "asyncoperations":
+		return s.getResult(w, req, p[7])
 	case len(p) >= 4 && p[2] == "resourcegroups":
 		if len(p) == 4 {
 			return s.getGroup(w, req)
@@ -189,8 +198,11 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 			if p[5] == "microsoft.containerservice" && p[6] == "managedclusters" {
 				return s.routeCluster(w, req)
 			}
+			if m := makers[p[5]+"/"+p[6]]; m != nil && len(p) == 8 && r.Method != http.MethodGet {
+				return s.routeMade(w, req, m)
+			}
 			switch p[5] {
-			case "microsoft.machinelearningservices", "microsoft.containerregistry", "microsoft.storage":
+			case "microsoft.keyvault", "microsoft.insights", "microsoft.machinelearningservices", "microsoft.containerregistry", "microsoft.storage":
 				return s.getStored(w, req)
 			}
 		}
@@ -245,9 +257,24 @@ func (s *Server) listSubscriptions(w http.ResponseWriter, r *request) *apiError 
 	}
 	all := []body{}
 	for _, id := range s.subscriptions() {
-		all = append(all, body{"id": "/subscriptions/" + id, "subscriptionId": id, "displayName": "sandbox", "state": "Enabled"})
+		all = append(all, subscription(id))
 	}
 	return s.page(w, r, all)
+}
+
+func (s *Server) getSubscription(w http.ResponseWriter, r *request) *apiError {
+	if r.Method != http.MethodGet {
+		return badMethod(r)
+	}
+	reply(w, http.StatusOK, subscription(r.names[1]))
+	return nil
+}
+
+// tenantID is that of all subscriptions and identities.
+const tenantID = "22222222-2222-2222-2222-222222222222"
+
+func subscription(id string) body {
+	return body{"id": "/subscriptions/" + id, "subscriptionId": id, "tenantId": tenantID, "displayName": "sandbox", "state": "Enabled"}
 }
 
 // getGroup answers for a resource group: all of them exist.

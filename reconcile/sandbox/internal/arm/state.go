@@ -21,10 +21,12 @@ type state struct {
 	Operations map[string]*operation `json:"operations"`
 	// Running are the clusters behind which Kubernetes has been up.
 	Running map[string]bool `json:"running"`
+	// Vaults are the names of those that were deleted, and not purged.
+	Vaults map[string]bool `json:"vaults,omitempty"`
 }
 
 func (s *Server) load() error {
-	s.state = state{Resources: map[string]body{}, Operations: map[string]*operation{}, Running: map[string]bool{}}
+	s.state = state{Resources: map[string]body{}, Operations: map[string]*operation{}, Running: map[string]bool{}, Vaults: map[string]bool{}}
 	err := files.ReadJSON(s.config.File, &s.state)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil

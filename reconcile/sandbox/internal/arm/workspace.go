@@ -9,11 +9,12 @@ import (
 // Seed is the workspace that is there from the start, and what it is made of.
 type Seed struct {
 	ResourceGroup, Workspace string
-	Registry, LoginServer    string // name; host:port
+	Registry                 string
 	StorageAccount           string
-	BlobHost                 string // host:port
-	Container                string
 }
+
+// Container is where a workspace keeps its files, in its storage account.
+const Container = "azureml-blobstore"
 
 // Datastore is the name of the workspace's default datastore.
 const Datastore = "workspaceblobstore"
@@ -45,16 +46,13 @@ func (s *Server) Plant(seed Seed) {
 	s.state.Resources[strings.ToLower(workspace)]["kind"] = "Default"
 	s.state.Resources[strings.ToLower(workspace)]["identity"] = body{"type": "SystemAssigned"}
 	s.store(registry, "Microsoft.ContainerRegistry/registries", body{
-		"loginServer": seed.LoginServer, "adminUserEnabled": false, "provisioningState": succeeded,
+		"loginServer": s.config.LoginServer, "adminUserEnabled": false, "provisioningState": succeeded,
 	})
 	s.state.Resources[strings.ToLower(registry)]["sku"] = body{"name": "Standard", "tier": "Standard"}
 	s.store(storage, "Microsoft.Storage/storageAccounts", body{
-		"primaryEndpoints": body{"blob": "http://" + seed.BlobHost + "/" + seed.StorageAccount + "/"}, "provisioningState": succeeded,
+		"primaryEndpoints": body{"blob": "http://" + s.config.BlobHost + "/" + seed.StorageAccount + "/"}, "provisioningState": succeeded,
 	})
-	s.store(workspace+"/datastores/"+Datastore, "Microsoft.MachineLearningServices/workspaces/datastores", body{
-		"datastoreType": "AzureBlob", "accountName": seed.StorageAccount, "containerName": seed.Container, "endpoint": seed.BlobHost,
-		"protocol": "http", "credentials": body{"credentialsType": "None"}, "isDefault": true, "serviceDataAccessAuthIdentity": "None",
-	})
+	s.plantDatastore(workspace, seed.StorageAccount)
 	s.save()
 }
 
