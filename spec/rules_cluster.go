@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// minVCPU is what a production cluster has at least (v1's rule).
-const minVCPU = 12
+// MinVCPU is what a cluster has at least in all, unless its purpose is DevTest (v1's rule).
+const MinVCPU = 12
 
 // madeOnly are the fields that shape a cluster amlaks makes, and say nothing of
 // one that exists. ssl, loadBalancerType and loadBalancerSubnet are not among
@@ -99,13 +99,13 @@ func (d *document) checkNodes(c *Cluster, at string) {
 			count(pool.VMSize, pool.MinCount)
 		}
 	}
-	if known && total < minVCPU && c.AgentCount != nil {
+	if known && total < MinVCPU && c.AgentCount != nil {
 		what := fmt.Sprintf("%d x %s", *c.AgentCount, c.VMSize)
 		if len(c.NodePools) > 0 {
 			what += " with the node pools"
 		}
 		d.failf(at+".agentCount", "raise agentCount, take a larger vmSize, or set purpose: DevTest",
-			"%s is %d vCPU, and purpose %s needs %d", what, total, c.Purpose, minVCPU)
+			"%s is %d vCPU, and purpose %s needs %d", what, total, c.Purpose, MinVCPU)
 	}
 }
 

@@ -52,7 +52,12 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		if cluster == nil {
 			continue
 		}
-		seen, err := d.liveCluster(ctx, r.Address, cluster, own.Attach != nil)
+		var seen []reconcile.Live
+		if own.Attach != nil {
+			seen, err = d.liveAttached(ctx, r.Address, cluster, &own.Cluster)
+		} else {
+			seen, err = d.liveCluster(ctx, r.Address, cluster, false)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -77,7 +82,12 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 			address = ClusterAddress(resourceGroup(cluster) + "/" + text(cluster, "name"))
 		}
 		taken[address] = true
-		seen, err := d.liveCluster(ctx, address, cluster, attachedAs != "")
+		var seen []reconcile.Live
+		if attachedAs != "" {
+			seen, err = d.liveAttached(ctx, address, cluster, nil)
+		} else {
+			seen, err = d.liveCluster(ctx, address, cluster, false)
+		}
 		if err != nil {
 			return nil, err
 		}

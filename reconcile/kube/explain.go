@@ -62,7 +62,7 @@ func explain(doing string, err error) error {
 		failure.Hint = "the cluster's API server has too much to do: run it again in a minute"
 	case errors.As(err, &network):
 		failure.Reason = reconcile.ReasonUnavailable
-		failure.Hint = "the cluster's API server cannot be reached: is the cluster running, and may this address reach it?"
+		failure.Hint = "the cluster's API server cannot be reached: is the cluster running, and may this address reach it? (a private cluster is reached from its own network only, one with authorized IP ranges from those)"
 	case serverBroken(err):
 		failure.Reason = reconcile.ReasonUnavailable
 		failure.Hint = "the cluster's API server answered this to every retry: run it again later"
