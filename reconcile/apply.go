@@ -84,7 +84,7 @@ type walk struct {
 	index   map[Address]int
 	waits   [][]int // for each change, those that must have ended before
 	after   [][]int // and those of which it does not matter how
-	kept    []int   // all that are no deletions, which every deletion waits for
+	kept    []int   // all that are no deletions and not optional: every deletion waits for them
 	ended   []chan struct{}
 	slots   chan struct{}
 
@@ -136,9 +136,12 @@ func newWalk(drivers []Driver, p *Plan, o ApplyOptions) *walk {
 		if c.Action.deletes() {
 			continue
 		}
-		w.kept = append(w.kept, i)
 		if c.resource == nil {
+			w.kept = append(w.kept, i)
 			continue
+		}
+		if !c.resource.Optional {
+			w.kept = append(w.kept, i)
 		}
 		for _, before := range c.resource.After {
 			if j, ok := w.index[before]; ok && !p.Changes[j].Action.deletes() {

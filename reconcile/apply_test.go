@@ -132,6 +132,20 @@ func TestAfter(t *testing.T) {
 	}
 }
 
+// What nothing needs holds no deletion back when it fails.
+func TestOptional(t *testing.T) {
+	for _, optional := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) {
+			w := &world{fail: map[Address]error{"a": errors.New("refused")}}
+			plan := mustPlan(t, []Resource{{Address: "a", Optional: optional, Desired: body{"from": "file"}}}, []Live{{Address: "old"}}, Options{Prune: true})
+			result := Apply(t.Context(), []Driver{w}, plan, ApplyOptions{})
+			if got := result.Count(Done) == 1; got != optional || result.Count(Failed) != 1 {
+				t.Errorf("optional %v: %v", optional, result.Outcomes)
+			}
+		})
+	}
+}
+
 func TestFailureStaysLocal(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{fail: map[Address]error{"b": errors.New("no quota")}}

@@ -57,6 +57,8 @@ type Resource struct {
 	Adopt bool
 	// Data: read, never written. The plan does not list it.
 	Data bool
+	// Optional: nothing needs it. When it fails that is told, and holds nothing else back.
+	Optional bool
 	// Retain: made, never deleted, not even by destroy (an image in a registry).
 	Retain bool
 	// Summary is what it is, in a few words: the line that a plan shows of a creation.

@@ -11,7 +11,6 @@ var pending = []struct {
 }{
 	{"clusters[].ssl", nil, "the front end of this version answers on plain http only"},
 	{"clusters[].frontEnd.expose", ExposeGateway, "this version does not expose the front end by a gateway yet"},
-	{"clusters[].attachToWorkspace", true, "this version does not register the cluster in the workspace yet"},
 	{"services[].autoScaler", nil, "the front end of this version keeps minReplicas and does not scale yet"},
 	{"services[].token.issuer", IssuerEntra, "the front end of this version does not accept Entra tokens yet"},
 	{"services[].resources.fpga", nil, "this version does not assign FPGAs to replicas yet"},

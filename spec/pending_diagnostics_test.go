@@ -6,21 +6,17 @@ import "testing"
 func TestPendingDiagnostics(t *testing.T) {
 	runDiagnosticCases(t, []diagnosticCase{
 		{"cluster", "    agentCount: 3", `    agentCount: 3
-    attachToWorkspace: true
     ssl: {cname: a.example.com, certificate: {files: {cert: /a, key: /b}}}
     frontEnd: {expose: gateway}
     nodePools: [{name: fpga, vmSize: Standard_NP10s}]`, `
-amlaks.yaml:8:5: warning: clusters[0].attachToWorkspace: this version does not register the cluster in the workspace yet
-    8 |     attachToWorkspace: true
-      |                        ^
-amlaks.yaml:9:5: warning: clusters[0].ssl: the front end of this version answers on plain http only
-    9 |     ssl: {cname: a.example.com, certificate: {files: {cert: /a, key: /b}}}
+amlaks.yaml:8:5: warning: clusters[0].ssl: the front end of this version answers on plain http only
+    8 |     ssl: {cname: a.example.com, certificate: {files: {cert: /a, key: /b}}}
       |          ^
-amlaks.yaml:10:16: warning: clusters[0].frontEnd.expose: this version does not expose the front end by a gateway yet
-   10 |     frontEnd: {expose: gateway}
+amlaks.yaml:9:16: warning: clusters[0].frontEnd.expose: this version does not expose the front end by a gateway yet
+    9 |     frontEnd: {expose: gateway}
       |                        ^
-amlaks.yaml:11:30: warning: clusters[0].nodePools[0].vmSize: Azure retires Standard_NP10s (NP) on 2027-05-31
-   11 |     nodePools: [{name: fpga, vmSize: Standard_NP10s}]
+amlaks.yaml:10:30: warning: clusters[0].nodePools[0].vmSize: Azure retires Standard_NP10s (NP) on 2027-05-31
+   10 |     nodePools: [{name: fpga, vmSize: Standard_NP10s}]
       |                                      ^
       = hint: take a GPU size, such as Standard_NC4as_T4_v3
 `},

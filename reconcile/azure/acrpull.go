@@ -69,8 +69,10 @@ func (d *Driver) pulls() []reconcile.Resource {
 			Inputs:  map[string]reconcile.Ref{inputRegistryID: {Address: workspace, Output: OutputRegistryID}},
 			Desired: body{"role": pullRoles[acrPullRole], "registry": reconcile.Ref{Address: workspace, Output: OutputRegistry}},
 			Adopt:   true, // whoever gave it: it is there
-			Summary: "its nodes may pull from the registry: role AcrPull",
-			Spec:    &acrPull{cluster: c.Name, clusterID: id},
+			// An owner may have given the role in a way that nobody sees.
+			Optional: true,
+			Summary:  "its nodes may pull from the registry: role AcrPull",
+			Spec:     &acrPull{cluster: c.Name, clusterID: id},
 		})
 	}
 	return resources

@@ -136,7 +136,12 @@ func (c *client) post(ctx context.Context, id, version string) (body, error) {
 
 // write starts a long-running PUT, PATCH or DELETE and waits for its end.
 func (c *client) write(ctx context.Context, method, id, version string, content any, header http.Header) error {
-	response, err := c.send(ctx, method, c.target(id, version), content, header,
+	return c.writeTo(ctx, method, c.target(id, version), content, header)
+}
+
+// writeTo is write to a whole URL.
+func (c *client) writeTo(ctx context.Context, method, target string, content any, header http.Header) error {
+	response, err := c.send(ctx, method, target, content, header,
 		http.StatusOK, http.StatusCreated, http.StatusAccepted, http.StatusNoContent)
 	if err != nil {
 		return err

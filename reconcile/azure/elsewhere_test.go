@@ -123,7 +123,7 @@ func TestObserveRequests(t *testing.T) {
 			}
 			want := map[string]int{
 				"GET ": 1, "GET microsoft.containerservice/managedclusters": test.lists,
-				"GET microsoft.machinelearningservices/workspaces/ml-prod": 1, "GET microsoft.containerregistry/registries/mlprod": 1,
+				"GET microsoft.machinelearningservices/workspaces/ml-prod": 1, "GET microsoft.machinelearningservices/workspaces/ml-prod/computes": 1, "GET microsoft.containerregistry/registries/mlprod": 1,
 			}
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Errorf("requests of a plan (-want +got):\n%s", diff)

@@ -94,7 +94,11 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		live = append(live, seen...)
 	}
 	pulls, err := d.observePulls(ctx, request.Resources, live, workspace.registry)
-	return slices.Concat(live, workspace.live, pulls), err
+	if err != nil {
+		return nil, err
+	}
+	computes, err := d.observeComputes(ctx, request.Resources, workspace)
+	return slices.Concat(live, workspace.live, pulls, computes), err
 }
 
 // liveCluster gives the cluster and, of one that the stack made, its pools.

@@ -45,7 +45,8 @@ func (d *Driver) Resources() ([]reconcile.Resource, error) {
 		}
 		resources = append(resources, more...)
 	}
-	return append(resources, d.pulls()...), nil
+	computes, err := d.computes()
+	return slices.Concat(resources, d.pulls(), computes), err
 }
 
 func (d *Driver) clusterID(resourceGroup, name string) string {

@@ -81,6 +81,7 @@ func (d *Driver) inGroup(rest string) string {
 // seenWorkspace is the workspace as it was observed.
 type seenWorkspace struct {
 	live     []reconcile.Live // with its parts
+	there    bool
 	location string
 	registry registry
 }
@@ -106,7 +107,7 @@ func (d *Driver) observeWorkspace(ctx context.Context) (seenWorkspace, error) {
 		return seenWorkspace{}, err
 	}
 	l := reconcile.Live{Address: WorkspaceAddress(d.stack), Body: workspace, State: reconcile.Settled, Outputs: d.workspaceOutputs(workspace, found)}
-	seen := seenWorkspace{location: l.Outputs[OutputLocation], registry: found}
+	seen := seenWorkspace{there: true, location: l.Outputs[OutputLocation], registry: found}
 	if w.Create != nil {
 		l.Predicted = workspace
 		l.State, l.Status = d.madeState(workspace)

@@ -198,6 +198,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 			if p[5] == "microsoft.containerservice" && p[6] == "managedclusters" {
 				return s.routeCluster(w, req)
 			}
+			if len(p) == 10 && p[6] == "workspaces" && p[8] == "computes" && r.Method != http.MethodGet {
+				return s.routeCompute(w, req)
+			}
 			if m := makers[p[5]+"/"+p[6]]; m != nil && len(p) == 8 && r.Method != http.MethodGet {
 				return s.routeMade(w, req, m)
 			}
