@@ -141,10 +141,41 @@ func TestRoles(t *testing.T) {
 	for _, action := range linked {
 		writes.actions[action] = true
 	}
+	more := workspaceRights(t)
 	maps.Copy(writes.actions, reads.actions)
 	maps.Copy(writes.data, reads.data)
 	wantRole(t, "plan", "Lets amlaks read: plan, diff, status, models, logs. It holds the clusters' admin credentials, which plans need to see what runs in them.", reads)
 	wantRole(t, "apply", "Lets amlaks make what a file declares: apply, destroy, daemon.", writes)
+	maps.DeleteFunc(more.actions, func(action string, _ bool) bool { return writes.actions[action] })
+	wantRole(t, "workspace", "Lets amlaks, beside what the role apply lets it do, make a workspace (workspace.create) and register clusters in it (attachToWorkspace).", more)
+}
+
+// newWorkspace is a stack that makes its workspace, with a cluster that is registered there.
+const newWorkspace = `apiVersion: amlaks.io/v1
+name: STACK
+workspace:
+  subscriptionId: 00000000-0000-0000-0000-000000000000
+  resourceGroup: ml-prod
+  name: ml-prod
+  location: westeurope
+  create: {storageAccount: mlprodstorage, keyVault: ml-prod, applicationInsights: ml-prod, containerRegistry: mlprod}
+clusters:
+  - {name: prod, purpose: DevTest, agentCount: 1, protect: false, attachToWorkspace: true, frontEnd: {port: 8080}}
+`
+
+// workspaceRights are what it takes to begin with an empty resource group.
+func workspaceRights(t *testing.T) rights {
+	t.Helper()
+	w := newWorld(t, func(o *sandbox.Options) { o.NoWorkspace = true })
+	all := newRights()
+	w.write("amlaks.yaml", newWorkspace)
+	w.must(exitOK, "plan")
+	w.must(exitOK, "apply", "--yes")
+	w.must(exitOK, "destroy", "--yes", w.stack)
+	for _, request := range w.Requests("all") {
+		all.add(request)
+	}
+	return all
 }
 
 func wantRole(t *testing.T, verb, description string, r rights) {

@@ -96,8 +96,13 @@ func (s *suite) setUp(e *testscript.Env) error {
 	}
 	dir := filepath.Join(e.WorkDir, ".sandbox")
 	models := filepath.Join(s.root, "examples", "quickstart", "model")
-	if said, err := s.sandbox(time.Minute, "up", "--dir", dir, "--controlplane-source", s.controlplane(),
-		"--model", "wine:1="+filepath.Join(models, "1"), "--model", "wine:2="+filepath.Join(models, "2")); err != nil {
+	args := []string{"up", "--dir", dir, "--controlplane-source", s.controlplane()}
+	if filepath.Base(e.WorkDir) == "script-workspace" {
+		args = append(args, "--no-workspace") // which it makes
+	} else {
+		args = append(args, "--model", "wine:1="+filepath.Join(models, "1"), "--model", "wine:2="+filepath.Join(models, "2"))
+	}
+	if said, err := s.sandbox(time.Minute, args...); err != nil {
 		return fmt.Errorf("start the script's sandbox: %w\n%s", err, said)
 	}
 	e.Defer(func() {

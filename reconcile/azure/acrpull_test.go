@@ -44,9 +44,11 @@ func (w *world) assign(scope, role, principal, more string) {
 }
 
 // assignments are all of them on the registry and above, as "role principal".
-func (w *world) assignments() []string {
+func (w *world) assignments() []string { return w.assignmentsOn(registryID) }
+
+func (w *world) assignmentsOn(scope string) []string {
 	w.t.Helper()
-	_, answer := w.send(http.MethodGet, registryID+roles, "")
+	_, answer := w.send(http.MethodGet, scope+roles, "")
 	list, _ := answer["value"].([]any)
 	var out []string
 	for _, item := range list {
@@ -58,7 +60,12 @@ func (w *world) assignments() []string {
 
 func (w *world) wantAssignments(want ...string) {
 	w.t.Helper()
-	if got := w.assignments(); strings.Join(got, ", ") != strings.Join(want, ", ") {
+	w.wantAssignmentsOn(registryID, want...)
+}
+
+func (w *world) wantAssignmentsOn(scope string, want ...string) {
+	w.t.Helper()
+	if got := w.assignmentsOn(scope); strings.Join(got, ", ") != strings.Join(want, ", ") {
 		w.t.Errorf("role assignments %q, want %q", got, want)
 	}
 }

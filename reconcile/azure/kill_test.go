@@ -73,3 +73,20 @@ func TestKilledAfterCreate(t *testing.T) {
 	w.wantWrites("PUT prod if none")
 	w.wantSteady(stack, reconcile.Options{})
 }
+
+// A run that makes a workspace, a cluster in it, its role and its entry, killed after any
+// request: the next one finishes, and nothing is made twice.
+func TestKilledWhileMakingAWorkspace(t *testing.T) {
+	t.Parallel()
+	stack := inWorkspace(createKeys, "- {name: prod, purpose: DevTest, agentCount: 1, protect: false, attachToWorkspace: true}")
+	for n, killed := 1, true; killed; n += 3 {
+		w := start(t, noWorkspace)
+		killed = w.killed(stack, reconcile.Options{}, func(i int, _ *http.Request) bool { return i == n })
+		w.converge(stack, reconcile.Options{})
+		w.wantSteady(stack, reconcile.Options{Prune: true})
+		w.wantAssignmentsOn(partIDs["containerRegistry"], acrPull+" "+w.kubelet("prod"))
+		w.converge(stack, reconcile.Options{Destroy: true})
+		w.wantAssignmentsOn(partIDs["containerRegistry"])
+		w.Close()
+	}
+}
