@@ -14,7 +14,6 @@ package sandbox
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
 	"log"
 	"net"
@@ -322,28 +321,3 @@ func (s *Sandbox) Stale(id string, reads int) { s.arm.Stale(id, reads) }
 
 // LateRoles makes so many lists of role assignments not show the newest one yet.
 func (s *Sandbox) LateRoles(lists int) { s.arm.Late(lists) }
-
-// RegisterModel puts a file or a folder into the workspace's datastore and registers it.
-func (s *Sandbox) RegisterModel(name, version, path string) error {
-	if err := checkModel(name, version); err != nil {
-		return err
-	}
-	path, err := filepath.Abs(path)
-	if err != nil {
-		return err
-	}
-	base := filepath.Base(path)
-	if !filepath.IsLocal(base) {
-		return fmt.Errorf("model %s:%s: %s cannot be a model", name, version, path)
-	}
-	account := s.arm.StorageAccount(s.seed)
-	if account == "" {
-		return fmt.Errorf("register model %s:%s: there is no workspace %s yet", name, version, Workspace)
-	}
-	under := "models/" + name + "/" + version + "/" + base
-	if err := s.blobs.Import(account, arm.Container, under, path); err != nil {
-		return fmt.Errorf("upload model %s:%s: %w", name, version, err)
-	}
-	s.arm.RegisterModel(s.seed, name, version, under)
-	return nil
-}

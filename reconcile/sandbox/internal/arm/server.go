@@ -190,6 +190,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 		return s.getOperation(w, req, p[7])
 	case len(p) == 8 && p[2] == "providers" && p[4] == "locations" && p[6] == "asyncoperations":
 		return s.getResult(w, req, p[7])
+	case len(p) == 5 && p[2] == "providers" && p[3] == "microsoft.machinelearningservices" && p[4] == "registries":
+		return s.listMLRegistries(w, req)
 	case len(p) >= 4 && p[2] == "resourcegroups":
 		if len(p) == 4 {
 			return s.getGroup(w, req)
@@ -205,7 +207,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 				return s.routeMade(w, req, m)
 			}
 			switch p[5] {
-			case "microsoft.keyvault", "microsoft.insights", "microsoft.machinelearningservices", "microsoft.containerregistry", "microsoft.storage":
+			case "microsoft.machinelearningservices":
+				return s.routeML(w, req)
+			case "microsoft.keyvault", "microsoft.insights", "microsoft.containerregistry", "microsoft.storage":
 				return s.getStored(w, req)
 			}
 		}

@@ -22,7 +22,10 @@ type state struct {
 	// Running are the clusters behind which Kubernetes has been up.
 	Running map[string]bool `json:"running"`
 	// Vaults are the names of those that were deleted, and not purged.
-	Vaults map[string]bool `json:"vaults,omitempty"`
+	Vaults     map[string]bool `json:"vaults,omitempty"`
+	Registered int             `json:"registered,omitempty"` // models, ever
+	// Secrets are what POSTs to a path give, such as a datastore's listSecrets.
+	Secrets map[string]body `json:"secrets,omitempty"`
 }
 
 func (s *Server) load() error {

@@ -56,24 +56,6 @@ func (s *Server) Plant(seed Seed) {
 	s.save()
 }
 
-// RegisterModel makes a version of a model whose files lie under a path of the default
-// datastore; modelType is custom_model for files and folders alike.
-func (s *Server) RegisterModel(seed Seed, name, version, under string) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	container := s.workspaceID(seed) + "/models/" + name
-	s.store(container, "Microsoft.MachineLearningServices/workspaces/models", body{
-		"latestVersion": version, "nextVersion": "", "isArchived": false, "tags": body{}, "properties": body{}, "provisioningState": succeeded,
-	})
-	uri := "azureml://" + strings.ToLower(strings.TrimPrefix(s.workspaceID(seed)[:strings.Index(s.workspaceID(seed), "/providers/")], "/")) +
-		"/workspaces/" + seed.Workspace + "/datastores/" + Datastore + "/paths/" + under
-	s.store(container+"/versions/"+version, "Microsoft.MachineLearningServices/workspaces/models/versions", body{
-		"modelUri": uri, "modelType": "custom_model", "isArchived": false, "isAnonymous": false, "tags": body{}, "properties": body{},
-		"flavors": body{}, "provisioningState": succeeded,
-	})
-	s.save()
-}
-
 func (s *Server) store(id, kind string, properties body) {
 	s.state.Resources[strings.ToLower(id)] = body{"id": id, "name": path.Base(id), "type": kind, "location": Location, "properties": properties}
 }
@@ -83,9 +65,6 @@ func (s *Server) getStored(w http.ResponseWriter, r *request) *apiError {
 	id := "/" + strings.Join(r.parts, "/")
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if parent, secrets := strings.CutSuffix(id, "/listsecrets"); secrets && r.Method == http.MethodPost && s.state.Resources[parent] != nil {
-		return refusal(http.StatusForbidden, "AuthorizationFailed", "The client does not have authorization to perform action 'Microsoft.MachineLearningServices/workspaces/datastores/listSecrets/action' over scope '%s'.", parent)
-	}
 	if r.Method != http.MethodGet {
 		return badMethod(r)
 	}

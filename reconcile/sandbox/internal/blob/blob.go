@@ -3,7 +3,6 @@
 package blob
 
 import (
-	"crypto/subtle"
 	"encoding/xml"
 	"errors"
 	"fmt"
@@ -17,6 +16,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 )
 
@@ -26,11 +26,15 @@ const (
 )
 
 // Store is an http.Handler over a folder.
-type Store struct{ dir, token string }
+type Store struct {
+	dir    string
+	access access
+	hashed sync.Map // MD5 of blobs, by file and entity tag
+}
 
 // New serves what is in dir to whoever bears the token.
 func New(dir, token string) (*Store, error) {
-	return &Store{dir: dir, token: token}, os.MkdirAll(dir, 0o700)
+	return &Store{dir: dir, access: access{token: token}}, os.MkdirAll(dir, 0o700)
 }
 
 // Refuse writes an error in the Blob service's form.
@@ -46,15 +50,12 @@ func Refuse(w http.ResponseWriter, status int, code, message string) {
 	_ = xml.NewEncoder(w).Encode(xmlError{Code: code, Message: message}) // the client has gone away
 }
 
-// ServeHTTP answers Get Blob, Get Blob Properties, Put Blob, Delete Blob and List Blobs.
+// ServeHTTP answers Get Blob, Get Blob Properties, Put Blob, Set Blob Properties, Delete Blob and List Blobs.
 func (s *Store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	version := r.Header.Get("X-Ms-Version")
 	w.Header().Set("X-Ms-Version", version)
 	w.Header().Set("X-Ms-Request-Id", "00000000-0000-0000-0000-000000000000")
-	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
-	if !bearer || subtle.ConstantTimeCompare([]byte(token), []byte(s.token)) != 1 {
-		w.Header().Set("Www-Authenticate", "Bearer authorization_uri=https://login.microsoftonline.com/common/oauth2/authorize resource_id=https://storage.azure.com")
-		Refuse(w, http.StatusUnauthorized, "NoAuthenticationInformation", "Server failed to authenticate the request. Please refer to the information in the www-authenticate header.")
+	if !s.letIn(w, r) {
 		return
 	}
 	if version == "" {
@@ -82,8 +83,12 @@ func (s *Store) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
-		get(w, r, name)
+		s.get(w, r, name)
 	case http.MethodPut:
+		if r.URL.Query().Get("comp") == "properties" {
+			s.setProperties(w, r, name)
+			return
+		}
 		s.put(w, r, account, container, name)
 	case http.MethodDelete:
 		if os.Remove(name) != nil {
@@ -115,7 +120,7 @@ func etag(info fs.FileInfo) string {
 	return fmt.Sprintf(`"0x%X"`, info.ModTime().UnixNano()^info.Size())
 }
 
-func get(w http.ResponseWriter, r *http.Request, name string) {
+func (s *Store) get(w http.ResponseWriter, r *http.Request, name string) {
 	file, err := os.Open(name)
 	if err == nil {
 		defer file.Close()
@@ -137,6 +142,14 @@ func get(w http.ResponseWriter, r *http.Request, name string) {
 	if given := r.Header.Get("X-Ms-Range"); given != "" {
 		r.Header.Set("Range", given)
 	}
+	if conditional(w, r, info) || rangeMD5(w, r, file, info) {
+		return
+	}
+	if sum := s.contentMD5(name, info); r.Header.Get("Range") != "" {
+		w.Header().Set("X-Ms-Blob-Content-Md5", sum)
+	} else if sum != "" {
+		w.Header().Set("Content-Md5", sum)
+	}
 	w.Header().Set("Etag", etag(info))
 	w.Header().Set("Content-Type", "application/octet-stream")
 	w.Header().Set("X-Ms-Blob-Type", "BlockBlob")
@@ -154,6 +167,10 @@ func (s *Store) put(w http.ResponseWriter, r *http.Request, account, container, 
 		return
 	}
 	if err := write(name, http.MaxBytesReader(w, r.Body, maxPutBlob)); err != nil {
+		Refuse(w, http.StatusInternalServerError, "InternalError", "The blob cannot be written.")
+		return
+	}
+	if err := s.setMD5(name, ""); err != nil {
 		Refuse(w, http.StatusInternalServerError, "InternalError", "The blob cannot be written.")
 		return
 	}
@@ -209,7 +226,8 @@ func (s *Store) Import(account, container, under, from string) error {
 			return err
 		}
 		defer file.Close()
-		return write(filepath.Join(root, filepath.FromSlash(under), relative), file)
+		target := filepath.Join(root, filepath.FromSlash(under), relative)
+		return errors.Join(s.setMD5(target, ""), write(target, file))
 	})
 }
 
@@ -218,6 +236,7 @@ type properties struct {
 	Etag          string `xml:"Etag"`
 	ContentLength int64  `xml:"Content-Length"`
 	ContentType   string `xml:"Content-Type"`
+	ContentMD5    string `xml:"Content-MD5"`
 	BlobType      string `xml:"BlobType"`
 }
 
@@ -269,6 +288,7 @@ func (s *Store) list(w http.ResponseWriter, r *http.Request, account, container 
 		items = append(items, item{Name: blob, Properties: properties{
 			LastModified: info.ModTime().UTC().Format(http.TimeFormat), Etag: strings.Trim(etag(info), `"`),
 			ContentLength: info.Size(), ContentType: "application/octet-stream", BlobType: "BlockBlob",
+			ContentMD5: s.contentMD5(name, info),
 		}})
 		return nil
 	})

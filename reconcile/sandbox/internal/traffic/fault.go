@@ -16,7 +16,7 @@ import (
 // When a connection is reset.
 const (
 	ResetBefore = "before" // nothing has happened
-	ResetMiddle = "middle" // half of an upload to the registry has come, and is kept
+	ResetMiddle = "middle" // half of an upload to the registry has come, and is kept; half of a blob was sent
 	ResetAfter  = "after"  // the write took effect, its answer is lost
 )
 
@@ -150,8 +150,8 @@ func (f *Fault) check() error {
 		return fmt.Errorf("status %d: want 400 to 599", f.Status)
 	case f.Reset != "" && !slices.Contains([]string{ResetBefore, ResetMiddle, ResetAfter}, f.Reset):
 		return fmt.Errorf("reset %q: want before, middle or after", f.Reset)
-	case f.Reset == ResetMiddle && f.Service != Registry:
-		return errors.New("reset middle: only the registry keeps half of a request")
+	case f.Reset == ResetMiddle && f.Service != Registry && f.Service != Blob:
+		return errors.New("reset middle: only the registry keeps half of a request, and only the blob store sends half of an answer")
 	case f.Operation != "" && f.Operation != "never" && f.Operation != "failed" && !strings.HasPrefix(f.Operation, "failed:"):
 		return fmt.Errorf("operation %q: want never, failed or failed:CODE", f.Operation)
 	case f.Operation != "" && f.Service != ARM:

@@ -166,6 +166,8 @@ func (l *Log) fail(fault *Fault, next http.Handler, w *answer, r *http.Request, 
 	switch {
 	case fault.Reset == ResetBefore:
 		w.reset()
+	case fault.Reset == ResetMiddle && fault.Service == Blob && r.Method == http.MethodGet:
+		next.ServeHTTP(&cut{answer: w}, r)
 	case fault.Reset == ResetMiddle:
 		r.Body = firstHalf(r)
 		next.ServeHTTP(&discard{header: http.Header{}}, r)
