@@ -168,6 +168,23 @@ func (d *document) decode() (*Stack, error) {
 	return &stack, nil
 }
 
+// modelOf reads a model's text form, which the schema has checked: NAME:VERSION, or one of
+// the two that az ml has for the same.
+func modelOf(text string) map[string]any {
+	if asset, ok := strings.CutPrefix(text, "azureml://"); ok {
+		// registries/REGISTRY/models/NAME/versions/VERSION
+		if parts := strings.Split(asset, "/"); len(parts) == 6 {
+			return map[string]any{"registry": parts[1], "name": parts[3], "version": parts[5]}
+		}
+		return nil
+	}
+	name, version, ok := strings.Cut(strings.TrimPrefix(text, "azureml:"), ":")
+	if !ok {
+		return nil
+	}
+	return map[string]any{"name": name, "version": version}
+}
+
 // normalizeModels rewrites name:version and number versions to the object form.
 // What is neither has an error already and becomes an empty model.
 func (d *document) normalizeModels() {
@@ -179,8 +196,8 @@ func (d *document) normalizeModels() {
 				continue
 			}
 			in[s.index] = nil
-			if name, version, ok := strings.Cut(text, ":"); ok && !d.broken(s.field) {
-				in[s.index] = map[string]any{"name": name, "version": version}
+			if !d.broken(s.field) {
+				in[s.index] = modelOf(text)
 			}
 		case map[string]any:
 			if s.name != "version" || !strings.HasSuffix(parentField(parentField(s.field)), ".models") {

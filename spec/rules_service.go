@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-const latestHint = "name a version: the same file must always mean the same model"
+const latestHint = "name a version, the same file must always mean the same model: amlaks models shows which is the latest"
 
 func (d *document) checkService(s *Service, at string, clusters []Cluster, files *files) {
 	d.checkServiceCluster(s, at, clusters)
@@ -119,9 +119,10 @@ func (d *document) checkModels(models []Model, at string, files *files) {
 		if d.written(field + ".version") {
 			versionField += ".version"
 		}
-		if strings.EqualFold(m.Version, "latest") {
+		if strings.EqualFold(m.Version, latest) {
 			d.fail(versionField, "latest is not a version", latestHint)
 		}
+		d.excludes(field+".path", field+".registry", "a model is either of a registry or beside the file")
 		if m.Path != "" {
 			d.checkPath(field+".path", m.Path, files, anyFile)
 		}

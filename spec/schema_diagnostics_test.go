@@ -206,7 +206,7 @@ amlaks.yaml:11:14: services[0].models[0]: must be NAME:VERSION, such as churn:3
 amlaks.yaml:11:21: services[0].models[1]: must be NAME:VERSION, such as churn:3
    11 |     models: [churn, churn@latest, 3, {name: a}, {name: b, version: 1.5}, {name: c, version: 3}]
       |                     ^
-      = hint: name a version: the same file must always mean the same model
+      = hint: name a version, the same file must always mean the same model: amlaks models shows which is the latest
 amlaks.yaml:11:35: services[0].models[2]: must be NAME:VERSION, such as churn:3
    11 |     models: [churn, churn@latest, 3, {name: a}, {name: b, version: 1.5}, {name: c, version: 3}]
       |                                   ^

@@ -53,11 +53,11 @@ amlaks.yaml:16:40: services[0].resources.memoryInGBLimit: must be at least memor
 amlaks.yaml:11:14: services[0].models[0]: latest is not a version
    11 |     models: [churn:latest, {name: a, version: Latest}]
       |              ^
-      = hint: name a version: the same file must always mean the same model
+      = hint: name a version, the same file must always mean the same model: amlaks models shows which is the latest
 amlaks.yaml:11:38: services[0].models[1].version: latest is not a version
    11 |     models: [churn:latest, {name: a, version: Latest}]
       |                                               ^
-      = hint: name a version: the same file must always mean the same model
+      = hint: name a version, the same file must always mean the same model: amlaks models shows which is the latest
 `},
 		{"model twice", "models: [churn:3]", "models: [churn:3, {name: churn, version: 3}, churn:4]", `
 amlaks.yaml:11:23: services[0].models[1]: churn:3 is models[0] already

@@ -58,6 +58,9 @@ type Workspace struct {
 	// GrantAcrPull lets the nodes of every cluster pull from the registry: role AcrPull.
 	GrantAcrPull bool             `json:"grantAcrPull"`
 	Create       *WorkspaceCreate `json:"create,omitempty"`
+	// AllowAccountKeys lets registered models be read with the key of their storage account
+	// where the identity's own token is refused.
+	AllowAccountKeys bool `json:"allowAccountKeys"`
 }
 
 // The Azure clouds, as az cloud list names them.
@@ -240,12 +243,14 @@ type EntraToken struct {
 	Roles    []string `json:"roles,omitempty"`
 }
 
-// Model is a registered model version, written name:version in the file, or,
-// with Path, a file or folder beside it that was never registered.
+// Model is a model version registered in the workspace, written name:version in
+// the file; with Registry, one of an Azure ML registry; with Path, a file or folder
+// beside the file that was never registered.
 type Model struct {
-	Name    string `json:"name"`
-	Version string `json:"version"`
-	Path    string `json:"path,omitempty"`
+	Name     string `json:"name"`
+	Version  string `json:"version"`
+	Registry string `json:"registry,omitempty"`
+	Path     string `json:"path,omitempty"`
 }
 
 // Inference is what runs the model.

@@ -225,8 +225,10 @@ func hintFor(at *site, keyword string, keywords map[string]any) string {
 		switch {
 		case at.name == "baseImage":
 			return "a tag can change under you; 'crane digest IMAGE' prints the digest"
-		case strings.HasSuffix(text, "@latest"):
+		case strings.HasSuffix(text, "@latest"), strings.HasSuffix(text, "/labels/latest"):
 			return latestHint
+		case at.name == "" && strings.HasPrefix(text, "azureml://") && strings.Contains(text, "/datastores/"):
+			return "register what is at that path: az ml model create --path"
 		}
 	}
 	return ""
