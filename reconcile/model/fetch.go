@@ -2,170 +2,204 @@ package model
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
-	"net/url"
-	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync/atomic"
+	"time"
 
+	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/storage/azblob/container"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/amlaks/amlaks/reconcile"
-	"github.com/amlaks/amlaks/spec"
 )
 
-// downloads run at a time: enough for one connection's latency not to matter.
-const downloads = 8
+const (
+	// maxTransfers run at a time: enough for one connection's latency not to matter.
+	maxTransfers = 8
+	// maxListings is how often files are listed anew that change while they are read.
+	maxListings = 3
+)
 
-// blob is one file of a model.
-type blob struct {
+// file is a blob of a model.
+type file struct {
 	name string // in the container
-	rel  string // in the cache folder
+	rel  string // in the model
 	size int64
+	etag azcore.ETag
+	md5  []byte // nil when the blob has none: one that was uploaded in blocks may not
 }
 
-// fetch downloads a registered version into a folder of its own and gives that folder. A
-// file keeps its name in it, and a folder stays a folder, as v1 laid them out.
-func (c *Client) fetch(ctx context.Context, m spec.Model, found artifact, progress func(string)) (string, error) {
-	sum := sha256.Sum256([]byte(m.Name + ":" + m.Version + "\n" + found.uri + "\n" + found.container))
-	final := filepath.Join(c.options.CacheDir, "models", hex.EncodeToString(sum[:]))
-	if _, err := os.Stat(final); err == nil {
-		return final, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return "", err
+// errMoved says that a blob is no longer the one that was listed.
+var errMoved = errors.New("changed while it was read")
+
+// treeKey names what is kept of an artifact. Versions are immutable, so that needs no byte of it.
+func treeKey(found artifact) string {
+	return keyOf(found.label, found.uri, found.container, found.path)
+}
+
+// fetch downloads a registered version and gives a folder with it. A file keeps its name in
+// it, and a folder stays a folder, as v1 laid them out.
+func (c *Client) fetch(ctx context.Context, found artifact, progress func(string)) (string, error) {
+	tree := treeKey(found)
+	if err := c.cache.prepare(); err != nil {
+		return "", c.onDisk(err)
 	}
-	u, err := url.Parse(found.container)
-	if err != nil {
-		return "", err
+	if dir, ok, err := c.cache.get(ctx, tree); ok || err != nil {
+		return dir, err
 	}
-	if !takesToken(u) {
-		return "", &reconcile.Failure{
-			Reason: reconcile.ReasonForbidden,
-			Err:    fmt.Errorf("model %s:%s lies at %s, which is not Azure's blob storage", m.Name, m.Version, u.Host),
-			Hint:   "storage tokens are only sent to hosts of " + strings.Join(blobSuffixes(), ", "),
+	defer c.cache.prune(time.Now())
+	var last error
+	for range maxListings {
+		client, files, err := c.list(ctx, found)
+		if err != nil {
+			return "", err
 		}
-	}
-	options := &container.ClientOptions{ClientOptions: c.arm.ClientOptions}
-	options.PerCallPolicies = nil // those of Resource Manager
-	options.InsecureAllowCredentialWithHTTP = options.InsecureAllowCredentialWithHTTP && reconcile.IsLoopback(u.Hostname())
-	client, err := container.NewClient(found.container, c.credential, options)
-	if err != nil {
-		return "", err
-	}
-	blobs, err := list(ctx, client, found.path)
-	if err != nil {
-		return "", err
-	}
-	if len(blobs) == 0 {
-		return "", &reconcile.Failure{
-			Reason: reconcile.ReasonNotFound,
-			Err:    fmt.Errorf("model %s:%s is registered, but there is nothing at %s", m.Name, m.Version, found.uri),
-			Hint:   "its files were deleted from the storage account: register it again",
+		dir, err := c.fetchFiles(ctx, client, found, files, tree, progress)
+		if errors.Is(err, errMoved) || errors.Is(err, fs.ErrNotExist) { // the latter: another process has pruned the cache
+			last = err
+			continue
 		}
+		return dir, c.onDisk(err)
 	}
-	if err := os.MkdirAll(filepath.Dir(final), 0o700); err != nil {
-		return "", err
+	if !errors.Is(last, errMoved) {
+		return "", last
 	}
-	temporary, err := os.MkdirTemp(filepath.Dir(final), "fetch-*")
+	return "", &reconcile.Failure{
+		Reason: reconcile.ReasonConflict,
+		Err:    fmt.Errorf("model %s: %w, %d times", found.label, last, maxListings),
+		Hint:   "somebody writes over its files: a version must not change once it is registered; register what is new as a new version",
+	}
+}
+
+// list opens the artifact's container and gives the files of the model in it.
+func (c *Client) list(ctx context.Context, found artifact) (*container.Client, []file, error) {
+	client, err := c.withToken(ctx, found)
 	if err != nil {
-		return "", err
+		return nil, nil, err
 	}
-	defer os.RemoveAll(temporary)
-	var total int64
-	group, groupCtx := errgroup.WithContext(ctx)
-	group.SetLimit(downloads)
-	for _, b := range blobs {
-		total += b.size
-		group.Go(func() error { return download(groupCtx, client, b, temporary) })
+	files, err := listFiles(ctx, client, found.path)
+	if tokenRefused(err) && found.registry == nil {
+		if client, err = c.withKey(ctx, found, err); err != nil {
+			return nil, nil, err
+		}
+		files, err = listFiles(ctx, client, found.path)
 	}
-	progress(fmt.Sprintf("fetching model %s:%s, %d MiB", m.Name, m.Version, total>>20))
-	if err := group.Wait(); err != nil {
-		return "", err
+	if err != nil {
+		return nil, nil, c.storageFailure("list the files of model "+found.label, found, err)
 	}
-	if err := os.Rename(temporary, final); err != nil && !errors.Is(err, fs.ErrExist) {
-		return "", err
+	if len(files) == 0 {
+		return nil, nil, c.nothingThere(found)
 	}
-	return final, nil
+	return client, files, nil
 }
 
-// blobSuffixes are the blob storages of the public, the Chinese and the US Government cloud.
-func blobSuffixes() []string {
-	return []string{".blob.core.windows.net", ".blob.core.chinacloudapi.cn", ".blob.core.usgovcloudapi.net"}
-}
-
-// takesToken tells whether a storage token may go there. The workspace names the host, so
-// whoever can write to the workspace could otherwise collect tokens.
-func takesToken(u *url.URL) bool {
-	if reconcile.IsLoopback(u.Hostname()) {
-		return true
+func (c *Client) nothingThere(found artifact) error {
+	failure := &reconcile.Failure{
+		Reason: reconcile.ReasonNotFound,
+		Err:    fmt.Errorf("model %s is registered, but there is nothing at %s", found.label, withoutQuery(found.uri)),
+		Hint:   "its files were deleted from the storage account: register it again",
 	}
-	known := func(suffix string) bool { return strings.HasSuffix(strings.ToLower(u.Hostname()), suffix) }
-	return u.Scheme == "https" && slices.ContainsFunc(blobSuffixes(), known)
+	if found.datastore == artifactStore {
+		failure.Hint = fmt.Sprintf("it was looked for in datastore %s, at %s: where the job's files lie elsewhere, register the model again from their datastore path", artifactStore, found.path)
+	}
+	return failure
 }
 
-// list gives the one blob at a path, or all below it.
-func list(ctx context.Context, client *container.Client, at string) ([]blob, error) {
-	at = strings.TrimSuffix(at, "/")
+// listFiles gives the one blob at a path, or all below it.
+func listFiles(ctx context.Context, client *container.Client, at string) ([]file, error) {
 	folder := path.Base(at)
-	var blobs []blob
-	pager := client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &at})
+	var files []file
+	pager := client.NewListBlobsFlatPager(&container.ListBlobsFlatOptions{Prefix: &at, Include: container.ListBlobsInclude{Metadata: true}})
 	for pager.More() {
 		page, err := pager.NextPage(ctx)
 		if err != nil {
-			return nil, explain("list the model's files", err)
+			return nil, err
 		}
 		for _, item := range page.Segment.BlobItems {
-			name, size := *item.Name, int64(0)
-			if item.Properties != nil && item.Properties.ContentLength != nil {
-				size = *item.Properties.ContentLength
+			if item.Name == nil || item.Properties == nil || item.Properties.ContentLength == nil || item.Properties.ETag == nil {
+				continue
 			}
+			name := *item.Name
 			rel, below := strings.CutPrefix(name, at+"/")
 			switch {
+			case isFolder(item.Metadata), strings.HasSuffix(name, "/") && *item.Properties.ContentLength == 0:
+				continue
+			case at == "":
+				rel = name
 			case name == at:
 				rel = folder
-			case below && rel != "":
+			case below:
 				rel = folder + "/" + rel
 			default:
-				continue // a longer name that only begins alike, or a folder's marker
+				continue // a longer name that only begins alike
 			}
-			if !filepath.IsLocal(filepath.FromSlash(rel)) {
-				return nil, fmt.Errorf("blob %q: its name leaves the model's folder", name)
+			if !filepath.IsLocal(filepath.FromSlash(rel)) || path.Clean(rel) != rel {
+				return nil, fmt.Errorf("blob %q: its name cannot be that of a file in the model's folder", name)
 			}
-			blobs = append(blobs, blob{name: name, rel: rel, size: size})
+			files = append(files, file{name: name, rel: rel, size: *item.Properties.ContentLength, etag: *item.Properties.ETag, md5: item.Properties.ContentMD5})
 		}
 	}
-	return blobs, nil
+	return files, nil
 }
 
-func download(ctx context.Context, client *container.Client, b blob, dir string) error {
-	target := filepath.Join(dir, filepath.FromSlash(b.rel))
-	if err := os.MkdirAll(filepath.Dir(target), 0o755); err != nil {
-		return err
+// isFolder tells the marker by which a storage account with a hierarchical namespace, and tools
+// that imitate one, show a folder among the blobs.
+func isFolder(metadata map[string]*string) bool {
+	for name, value := range metadata {
+		if strings.EqualFold(name, "hdi_isfolder") && value != nil && strings.EqualFold(*value, "true") {
+			return true
+		}
 	}
-	answer, err := client.NewBlobClient(b.name).DownloadStream(ctx, nil)
-	if err != nil {
-		return explain("read "+b.name, err)
-	}
-	body := answer.NewRetryReader(ctx, nil)
-	defer body.Close()
-	file, err := os.Create(target)
-	if err != nil {
-		return err
-	}
-	n, err := io.Copy(file, io.LimitReader(body, b.size+1))
-	if err := errors.Join(err, file.Close()); err != nil {
-		return fmt.Errorf("read %s: %w", b.name, err)
-	}
-	if n != b.size {
-		return fmt.Errorf("read %s: it is %d bytes, not the %d that were listed", b.name, n, b.size)
-	}
-	return nil
+	return false
 }
+
+// fetchFiles fetches what is not here, and makes the tree.
+func (c *Client) fetchFiles(ctx context.Context, client *container.Client, found artifact, files []file, tree string, progress func(string)) (string, error) {
+	all := make([]kept, len(files))
+	t := &tally{label: found.label, say: progress}
+	for _, f := range files {
+		t.total += f.size
+	}
+	progress(fmt.Sprintf("fetching model %s, %s in %d files", found.label, mebibytes(t.total), len(files)))
+	group, groupCtx := errgroup.WithContext(ctx)
+	group.SetLimit(maxTransfers)
+	for i, f := range files {
+		group.Go(func() error {
+			digest, err := c.fetchFile(groupCtx, client, found, f, t)
+			all[i] = kept{Path: f.rel, Size: f.size, SHA256: digest}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return "", err
+	}
+	return c.cache.put(tree, all)
+}
+
+// tally tells how far a download is, in tenths.
+type tally struct {
+	label string
+	total int64
+	done  atomic.Int64
+	said  atomic.Int64 // tenths
+	say   func(string)
+}
+
+// worthTelling is the size from which a download takes long enough to be told of in between.
+const worthTelling = 256 << 20
+
+func (t *tally) add(n int64) {
+	done := t.done.Add(n)
+	tenths := done * 10 / max(t.total, 1)
+	if said := t.said.Load(); t.total >= worthTelling && tenths > said && tenths < 10 && t.said.CompareAndSwap(said, tenths) {
+		t.say(fmt.Sprintf("fetching model %s, %s of %s", t.label, mebibytes(done), mebibytes(t.total)))
+	}
+}
+
+// mebibytes rounds up, so that nothing is 0 MiB.
+func mebibytes(n int64) string { return fmt.Sprintf("%d MiB", (n+1<<20-1)>>20) }
