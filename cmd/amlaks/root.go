@@ -152,7 +152,7 @@ or TERM=dumb) by a line on each change. NO_COLOR switches colours off.`,
 	}
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
 	root.AddCommand(a.initCommand(), a.validateCommand(), a.planCommand(), a.diffCommand(), a.showCommand(), a.applyCommand(), a.destroyCommand(),
-		a.statusCommand(), a.scoreCommand(), a.keysCommand(), a.tokenCommand(), a.logsCommand(), a.daemonCommand(),
+		a.statusCommand(), a.modelsCommand(), a.scoreCommand(), a.keysCommand(), a.tokenCommand(), a.logsCommand(), a.daemonCommand(),
 		a.schemaCommand(), a.versionCommand())
 	return root
 }

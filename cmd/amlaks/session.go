@@ -64,9 +64,7 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	models, err := model.New(connection.Credential, connection.Options, model.Options{
-		SubscriptionID: stack.Workspace.SubscriptionID, ResourceGroup: stack.Workspace.ResourceGroup, Workspace: stack.Workspace.Name,
-	})
+	models, err := model.New(connection.Credential, connection.Options, modelOptions(stack.Workspace))
 	if err != nil {
 		return nil, err
 	}
