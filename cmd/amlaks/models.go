@@ -13,7 +13,6 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/amlaks/amlaks/reconcile"
-	"github.com/amlaks/amlaks/reconcile/azure"
 	"github.com/amlaks/amlaks/reconcile/model"
 	"github.com/amlaks/amlaks/spec"
 )
@@ -88,7 +87,7 @@ func (a *app) models(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	connection, err := azure.Connect(a.getenv, version, true)
+	connection, err := a.connect(*workspace, true)
 	if err != nil {
 		return err
 	}

@@ -42,10 +42,10 @@ type session struct {
 	seenAt time.Time
 }
 
-// connect gives the way to Azure as who --auth says, in the stack's cloud.
-func (a *app) connect(stack *spec.Stack, readOnly bool) (*azure.Connection, error) {
+// connect gives the way to Azure as who --auth says, in the workspace's cloud.
+func (a *app) connect(w spec.Workspace, readOnly bool) (*azure.Connection, error) {
 	return azure.Connect(a.getenv, version, readOnly, azure.Identity{
-		Auth: a.auth, Cloud: stack.Workspace.Cloud, SubscriptionID: stack.Workspace.SubscriptionID,
+		Auth: a.auth, Cloud: w.Cloud, SubscriptionID: w.SubscriptionID,
 	})
 }
 
@@ -56,7 +56,7 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 		// first apply of 1,000 services takes 139 MiB this way, and 178 MiB without.
 		debug.SetGCPercent(30)
 	}
-	connection, err := a.connect(stack, readOnly)
+	connection, err := a.connect(stack.Workspace, readOnly)
 	if err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func (a *app) service(ctx context.Context, name string, readOnly bool) (*spec.Se
 		if s.Name != name {
 			continue
 		}
-		connection, err := a.connect(stack, readOnly)
+		connection, err := a.connect(stack.Workspace, readOnly)
 		if err != nil {
 			return nil, nil, err
 		}

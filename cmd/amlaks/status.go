@@ -39,7 +39,7 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	connection, err := a.connect(stack, true)
+	connection, err := a.connect(stack.Workspace, true)
 	if err != nil {
 		return err
 	}

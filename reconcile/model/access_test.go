@@ -187,7 +187,7 @@ func TestReadOnly(t *testing.T) {
 	}
 	connection, err := azure.Connect(func(name string) string {
 		return map[string]string{azure.EndpointVariable: w.ARMEndpoint(), azure.TokenVariable: w.Token()}[name]
-	}, "test", true)
+	}, "test", true, azure.Identity{})
 	if err != nil {
 		t.Fatal(err)
 	}
