@@ -59,7 +59,7 @@ func fault(f *folder) *cobra.Command {
 		},
 	}
 	flags := command.Flags()
-	flags.StringVar(&wanted.Service, "service", "arm", "arm, registry, blob, git or kube")
+	flags.StringVar(&wanted.Service, "service", "arm", "arm, registry, blob, git, kube or vault")
 	flags.StringVar(&wanted.Method, "method", "", "HTTP method, or SSH for git over SSH (default: any)")
 	flags.StringVar(&wanted.Path, "path", "", "regular expression for the path, any case (default: any)")
 	flags.IntVar(&wanted.Count, "count", 1, "how many requests")

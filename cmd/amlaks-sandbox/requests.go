@@ -23,9 +23,9 @@ func requests(f *folder) *cobra.Command {
 				return client.ClearRequests(command.Context())
 			}
 			switch service {
-			case "arm", "registry", "blob", "git", "kube", "all":
+			case "arm", "registry", "blob", "git", "kube", "vault", "all":
 			default:
-				return fmt.Errorf("--service %s: want arm, registry, blob, git, kube or all", service)
+				return fmt.Errorf("--service %s: want arm, registry, blob, git, kube, vault or all", service)
 			}
 			seen, err := client.Requests(command.Context(), service)
 			if err != nil {
@@ -41,7 +41,7 @@ func requests(f *folder) *cobra.Command {
 			return nil
 		},
 	}
-	command.Flags().StringVar(&service, "service", "arm", "arm, registry, blob, git, kube or all")
+	command.Flags().StringVar(&service, "service", "arm", "arm, registry, blob, git, kube, vault or all")
 	command.Flags().BoolVar(&clear, "clear", false, "forget the requests seen, of all services")
 	return command
 }

@@ -139,6 +139,7 @@ func (s *Sandbox) admin() http.Handler {
 	mux.HandleFunc("GET /info", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, Info{Ready: s.ready.Load(), Environment: s.Environment()}, nil)
 	})
+	s.adminVault(mux)
 	return mux
 }
 

@@ -1,5 +1,5 @@
 // Package sandbox is an Azure of one's own on loopback: Resource Manager, a registry, a blob
-// store and a git server, with a real Kubernetes behind each AKS cluster and a gate in front
+// store, a Key Vault and a git server, with a real Kubernetes behind each AKS cluster and a gate in front
 // of those, so that what clients ask of them is seen too. The demo and the
 // tests run on it, through the same clients and protocols as on Azure; cmd/amlaks-sandbox
 // runs it as a process of its own.
@@ -30,6 +30,7 @@ import (
 	"github.com/amlaks/amlaks/reconcile/sandbox/internal/git"
 	"github.com/amlaks/amlaks/reconcile/sandbox/internal/registry"
 	"github.com/amlaks/amlaks/reconcile/sandbox/internal/traffic"
+	"github.com/amlaks/amlaks/reconcile/sandbox/internal/vault"
 )
 
 // What is there from the start.
@@ -100,6 +101,7 @@ type Sandbox struct {
 	traffic  traffic.Log
 	arm      *arm.Server
 	blobs    *blob.Store
+	vault    *vault.Vault
 	git      *git.Server
 	clusters *clusters
 	seed     arm.Seed
@@ -191,6 +193,9 @@ func (s *Sandbox) serve(listeners map[string]net.Listener) error {
 	if s.blobs, err = blob.New(s.path("blobs"), s.settings.Token); err != nil {
 		return err
 	}
+	if s.vault, err = vault.New(s.path("vault.json"), s.settings.Token); err != nil {
+		return err
+	}
 	if s.git, err = git.New(s.path("git"), s.path("ssh"), &s.traffic, s.options.Logf); err != nil {
 		return err
 	}
@@ -200,6 +205,7 @@ func (s *Sandbox) serve(listeners map[string]net.Listener) error {
 	s.start(listeners[portARM], s.traffic.Wrap(traffic.ARM, s.arm, arm.Refuse))
 	s.start(listeners[portRegistry], s.traffic.Wrap(traffic.Registry, images, registry.Refuse))
 	s.start(listeners[portBlob], s.traffic.Wrap(traffic.Blob, s.blobs, blob.Refuse))
+	s.start(listeners[portVault], s.traffic.Wrap(traffic.Vault, s.vault, vault.Refuse))
 	s.start(listeners[portGitHTTP], s.traffic.Wrap(traffic.Git, s.git, git.Refuse))
 	s.start(s.clusters.gate.listen(listeners[portKube]), s.traffic.Wrap(traffic.Kube, s.clusters.gate.handler(s.clusters.behind), refuseKube))
 	s.ssh = listeners[portGitSSH]
@@ -270,7 +276,7 @@ func (s *Sandbox) path(name string) string { return filepath.Join(s.options.Dir,
 // ARMEndpoint is the URL of Resource Manager.
 func (s *Sandbox) ARMEndpoint() string { return "http://" + s.settings.address(portARM) }
 
-// Token is what Resource Manager and the blob store want as bearer token.
+// Token is what Resource Manager, the blob store and the Key Vault want as bearer token.
 func (s *Sandbox) Token() string { return s.settings.Token }
 
 // Registry is host:port of the registry; it speaks plain HTTP and asks for no credentials.
@@ -293,7 +299,7 @@ func (s *Sandbox) Repository(ctx context.Context, name string) (string, error) {
 	return s.git.Create(ctx, name)
 }
 
-// Requests gives what a service (arm, registry, blob, git, kube; empty or all: any) has seen, oldest first.
+// Requests gives what a service (arm, registry, blob, git, kube, vault; empty or all: any) has seen, oldest first.
 func (s *Sandbox) Requests(service string) []Request { return s.traffic.Entries(service) }
 
 // ClearRequests forgets the requests seen.

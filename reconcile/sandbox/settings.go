@@ -24,6 +24,7 @@ const (
 	portGitHTTP  = "gitHTTP"
 	portGitSSH   = "gitSSH"
 	portKube     = "kube"
+	portVault    = "vault"
 )
 
 // settings are chosen at the first start and kept, so that what was given out stays right.
@@ -57,7 +58,7 @@ func (s *Sandbox) settle() (listeners map[string]net.Listener, err error) {
 		s.settings.Ports = map[string]int{}
 	}
 	listeners = map[string]net.Listener{}
-	for _, name := range []string{portARM, portRegistry, portBlob, portGitHTTP, portGitSSH, portKube} {
+	for _, name := range []string{portARM, portRegistry, portBlob, portGitHTTP, portGitSSH, portKube, portVault} {
 		listener, err := net.Listen("tcp", s.settings.address(name))
 		if err != nil {
 			for _, open := range listeners {
@@ -100,6 +101,7 @@ func (s *Sandbox) Environment() []Variable {
 		{"SANDBOX_RESOURCE_GROUP", ResourceGroup},
 		{"SANDBOX_WORKSPACE", Workspace},
 		{"SANDBOX_REGISTRY", s.Registry()},
+		{"SANDBOX_VAULT", s.Vault()},
 		{"SANDBOX_GIT_HTTP", s.GitHTTP()},
 		{"SANDBOX_GIT_SSH", s.GitSSH()},
 		{"SANDBOX_SSH_KEY", s.SSHKey()},

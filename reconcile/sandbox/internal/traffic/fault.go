@@ -134,7 +134,7 @@ func (f *Fault) check() error {
 	if f.Service == "" {
 		f.Service = ARM
 	}
-	if !slices.Contains([]string{ARM, Registry, Blob, Git, Kube}, f.Service) {
+	if !slices.Contains([]string{ARM, Registry, Blob, Git, Kube, Vault}, f.Service) {
 		return fmt.Errorf("service %q: want arm, registry, blob, git or kube", f.Service)
 	}
 	ways := 0

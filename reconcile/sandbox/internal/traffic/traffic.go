@@ -28,6 +28,7 @@ const (
 	Blob     = "blob"
 	Git      = "git"
 	Kube     = "kube"
+	Vault    = "vault"
 )
 
 // Moment is when a hook is called.
