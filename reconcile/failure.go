@@ -31,6 +31,7 @@ const (
 	ReasonTooSmall         Reason = "ClusterTooSmall" // fewer vCPU than the cluster's purpose needs
 	ReasonOutOfQuota       Reason = "OutOfQuota"
 	ReasonExpires          Reason = "CertificateExpires"
+	ReasonCertificate      Reason = "InvalidCertificate" // clients would not accept it
 )
 
 // Failure is an error with a reason to branch on and a hint on what to do.

@@ -127,12 +127,9 @@ func TestFullExampleValidates(t *testing.T) {
 		fields = append(fields, d.Field)
 	}
 	want := []string{
-		"clusters[0].ssl",
 		"clusters[0].nodePools[2].vmSize",
 		"clusters[0].dockerBridgeCidr",
-		"clusters[1].ssl",
 		"services[0].inference.requirements",
-		"services[0].inference.secrets.DB_PASSWORD.keyVault",
 		"services[0].autoScaler",
 		"services[2].token.issuer",
 	}

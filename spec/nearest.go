@@ -22,6 +22,8 @@ var formerNames = map[string]string{
 	"gpuCores":                      "resources.gpu",
 	"kvTags":                        "tags",
 	"sslConfiguration":              "ssl",
+	"leafDomainLabel":               "frontEnd.dnsLabel, which names the address; the certificate is one's own",
+	"overwriteExistingDomain":       "nothing: Azure refuses a label that another address has",
 	"vnetName":                      "vnet.name",
 	"vnetResourceGroupName":         "vnet.resourceGroup",
 	"subnetName":                    "vnet.subnet",

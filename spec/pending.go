@@ -5,11 +5,10 @@ import "regexp"
 // pending are the fields that are read and checked but do nothing, or not all,
 // in this version. A line leaves the table when its field works.
 var pending = []struct {
-	field string // [] stands for any index, {} for any key
+	field string // [] stands for any index
 	value any    // the value that does nothing yet; nil: any
 	says  string
 }{
-	{"clusters[].ssl", nil, "the front end of this version answers on plain http only"},
 	{"clusters[].frontEnd.expose", ExposeGateway, "this version does not expose the front end by a gateway yet"},
 	{"services[].autoScaler", nil, "the front end of this version keeps minReplicas and does not scale yet"},
 	{"services[].token.issuer", IssuerEntra, "the front end of this version does not accept Entra tokens yet"},
@@ -18,19 +17,14 @@ var pending = []struct {
 	{"services[].dataCollection.storageEnabled", true, "this version does not store payloads yet"},
 	{"services[].inference.requirements", nil, "this version does not install Python packages yet: the base image must hold them"},
 	{"services[].versions[].inference.requirements", nil, "this version does not install Python packages yet: the base image must hold them"},
-	{"services[].inference.secrets{}.keyVault", nil, "this version does not read secrets from Key Vault yet: use env or file"},
-	{"services[].versions[].inference.secrets{}.keyVault", nil, "this version does not read secrets from Key Vault yet: use env or file"},
 }
 
-var (
-	anyIndex  = regexp.MustCompile(`\[\d+\]`)
-	anySecret = regexp.MustCompile(`\.secrets\.[^.]+\.`)
-)
+var anyIndex = regexp.MustCompile(`\[\d+\]`)
 
 // warnPending warns of what the file asks for in vain.
 func (d *document) warnPending() {
 	for _, s := range d.order {
-		shape := anySecret.ReplaceAllString(anyIndex.ReplaceAllString(s.field, "[]"), ".secrets{}.")
+		shape := anyIndex.ReplaceAllString(s.field, "[]")
 		for _, p := range pending {
 			if p.field == shape && (p.value == nil || p.value == s.data) && s.data != int64(0) {
 				d.warn(s.field, p.says, "")

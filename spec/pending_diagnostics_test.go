@@ -6,12 +6,9 @@ import "testing"
 func TestPendingDiagnostics(t *testing.T) {
 	runDiagnosticCases(t, []diagnosticCase{
 		{"cluster", "    agentCount: 3", `    agentCount: 3
-    ssl: {cname: a.example.com, certificate: {files: {cert: /a, key: /b}}}
+    attachToWorkspace: true
     frontEnd: {expose: gateway}
     nodePools: [{name: fpga, vmSize: Standard_NP10s}]`, `
-amlaks.yaml:8:5: warning: clusters[0].ssl: the front end of this version answers on plain http only
-    8 |     ssl: {cname: a.example.com, certificate: {files: {cert: /a, key: /b}}}
-      |          ^
 amlaks.yaml:9:16: warning: clusters[0].frontEnd.expose: this version does not expose the front end by a gateway yet
     9 |     frontEnd: {expose: gateway}
       |                        ^
@@ -39,14 +36,10 @@ amlaks.yaml:19:13: warning: services[0].token.issuer: the front end of this vers
       |                     ^
 `},
 		{"inference", "      command", `      requirements: pylock.toml
-      secrets: {A: {keyVault: "https://a.vault.azure.net/secrets/a"}, B: {env: B}}
       command`, `
 amlaks.yaml:14:7: warning: services[0].inference.requirements: this version does not install Python packages yet: the base image must hold them
    14 |       requirements: pylock.toml
       |                     ^
-amlaks.yaml:15:21: warning: services[0].inference.secrets.A.keyVault: this version does not read secrets from Key Vault yet: use env or file
-   15 |       secrets: {A: {keyVault: "https://a.vault.azure.net/secrets/a"}, B: {env: B}}
-      |                               ^
 `},
 		{"off", "    numReplicas: 2", `    numReplicas: 2
     resources: {fpga: 0}

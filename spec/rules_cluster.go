@@ -28,6 +28,7 @@ func (d *document) checkCluster(c *Cluster, at string) {
 	} else {
 		d.checkNodes(c, at)
 	}
+	d.checkFrontEnd(c, at)
 	if c.VNet != nil {
 		d.checkVNet(c.VNet, at+".vnet")
 	}

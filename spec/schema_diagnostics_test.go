@@ -231,9 +231,6 @@ amlaks.yaml:14:51: services[0].inference.secrets.C.value: unknown key
 `},
 		{"certificate literal", "    agentCount: 3", `    agentCount: 3
     ssl: {cname: a.example.com, certificate: {cert: abc}}`, `
-amlaks.yaml:8:5: warning: clusters[0].ssl: the front end of this version answers on plain http only
-    8 |     ssl: {cname: a.example.com, certificate: {cert: abc}}
-      |          ^
 amlaks.yaml:8:47: clusters[0].ssl.certificate.cert: unknown key
     8 |     ssl: {cname: a.example.com, certificate: {cert: abc}}
       |                                               ^

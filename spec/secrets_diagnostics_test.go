@@ -90,9 +90,6 @@ amlaks.yaml:18:9: services[0].inference.environmentVariables.B: must be a string
         keyVault: |
           -----BEGIN PRIVATE KEY-----
           MIIabcd`, `
-amlaks.yaml:8:5: warning: clusters[0].ssl: the front end of this version answers on plain http only
-    8 |     ssl:
-      |     ^
 amlaks.yaml:11:9: clusters[0].ssl.certificate.keyVault: holds a private key or certificate
    11 |         keyVault: ***
       |                   ^

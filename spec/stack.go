@@ -141,12 +141,14 @@ type SSL struct {
 // Certificate refers to a certificate and its key; the PEM itself never stands in the file.
 // Exactly one of KeyVault, and Files, is set.
 type Certificate struct {
-	// KeyVault is the URI of a Key Vault certificate, https://VAULT.vault.azure.net/certificates/NAME.
+	// KeyVault is the URI of a Key Vault certificate, https://VAULT.vault.azure.net/certificates/NAME,
+	// with a /VERSION behind it to stay with that one.
 	KeyVault string            `json:"keyVault,omitempty"`
 	Files    *CertificateFiles `json:"files,omitempty"`
 }
 
-// CertificateFiles are paths outside git, read where amlaks runs.
+// CertificateFiles are paths outside git, read where amlaks runs; relative ones start at the
+// stack's file.
 type CertificateFiles struct {
 	Cert string `json:"cert"`
 	Key  string `json:"key"`
@@ -171,6 +173,8 @@ type FrontEnd struct {
 	Replicas int    `json:"replicas"`
 	// Port is the one clients connect to: 80, or 443 with ssl, unless set.
 	Port int `json:"port"`
+	// DNSLabel names the public address: LABEL.REGION.cloudapp.azure.com (v1's leafDomainLabel).
+	DNSLabel string `json:"dnsLabel,omitempty"`
 }
 
 // Values of FrontEnd.Expose.

@@ -34,7 +34,7 @@ const (
 
 type options struct {
 	podIP, podName, namespace, service, kubeconfig string
-	port, adminPort                                string
+	port, adminPort, tlsPort, tlsSecret            string
 	drainDelay, drainTimeout                       time.Duration
 }
 
@@ -47,7 +47,9 @@ func parse(args []string, getenv func(string) string, stderr io.Writer) (options
 	flags.StringVar(&o.namespace, "namespace", getenv("POD_NAMESPACE"), "namespace of routes, keys and endpoints")
 	flags.StringVar(&o.service, "service", getenv("FE_SERVICE"), "Service of the front ends")
 	flags.StringVar(&o.kubeconfig, "kubeconfig", "", "kubeconfig file; in a cluster, the pod's own account")
-	flags.StringVar(&o.port, "port", "8080", "scoring port, the same on every front end")
+	flags.StringVar(&o.port, "port", "8080", "scoring port, the same on every front end; with TLS it is the front ends' own, among themselves")
+	flags.StringVar(&o.tlsSecret, "tls-secret", getenv("FE_TLS_SECRET"), "Secret with the certificate (kubernetes.io/tls); empty: no TLS")
+	flags.StringVar(&o.tlsPort, "tls-port", "8443", "scoring port over TLS, with -tls-secret")
 	flags.StringVar(&o.adminPort, "admin-port", "8081", "port of /healthz, /readyz and /metrics")
 	flags.DurationVar(&o.drainDelay, "drain-delay", 5*time.Second, "how long to go on accepting after SIGTERM, until endpoints have noticed")
 	flags.DurationVar(&o.drainTimeout, "drain-timeout", 75*time.Second, "how long requests in flight may take after that")
@@ -100,28 +102,36 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 	// The watch outlives ctx: draining still needs endpoints.
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopWatching()
-	watcher := &watch.Watcher{Namespace: o.namespace, PeerService: o.service, Sink: server, Log: log}
+	watcher := &watch.Watcher{Namespace: o.namespace, PeerService: o.service, TLSSecret: o.tlsSecret, Sink: server, Log: log}
 	synced, err := watcher.Start(watching, config)
 	if err != nil {
 		return err
 	}
 	var draining atomic.Bool
-	ready := func() bool { return synced() && !draining.Load() }
+	ready := func() bool {
+		return synced() && !draining.Load() && (o.tlsSecret == "" || server.HasCertificate())
+	}
 
 	admin := newServer(adminHandler(ready, registry, server.Handover), log)
 	scoring := newServer(gate(synced, server), log)
-	failed := make(chan error, 2)
-	for _, l := range []struct {
-		server *http.Server
-		port   string
-	}{{admin, o.adminPort}, {scoring, o.port}} {
-		listener, err := net.Listen("tcp", net.JoinHostPort(o.podIP, l.port))
-		if err != nil {
+	scoring.TLSConfig = server.TLSConfig()
+	failed := make(chan error, 3)
+	listen := func(port string, serve func(net.Listener) error) error {
+		listener, err := net.Listen("tcp", net.JoinHostPort(o.podIP, port))
+		if err == nil {
+			go func() { failed <- serve(listener) }()
+		}
+		return err
+	}
+	if err := errors.Join(listen(o.adminPort, admin.Serve), listen(o.port, scoring.Serve)); err != nil {
+		return err
+	}
+	if o.tlsSecret != "" {
+		if err := listen(o.tlsPort, func(l net.Listener) error { return scoring.ServeTLS(l, "", "") }); err != nil {
 			return err
 		}
-		go func() { failed <- l.server.Serve(listener) }()
 	}
-	log.Info("listening", "ip", o.podIP, "port", o.port, "adminPort", o.adminPort)
+	log.Info("listening", "ip", o.podIP, "port", o.port, "adminPort", o.adminPort, "tlsSecret", o.tlsSecret)
 	select {
 	case err := <-failed:
 		return err

@@ -143,6 +143,9 @@ func (a *app) carryOut(ctx context.Context, s *session, plan *reconcile.Plan, ex
 			fmt.Fprintf(a.out, "  %s  %s\n", service.Name, uri)
 		}
 	}
+	if plan.Pending() > 0 {
+		a.printNames(s.stack, result.Outputs)
+	}
 	return err
 }
 

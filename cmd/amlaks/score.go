@@ -33,7 +33,8 @@ func (a *app) scoreCommand() *cobra.Command {
 		Short: "Send a scoring request, with the service's own key or token",
 		Long: `score sends data to the service as its clients do and prints the answer. DATA is the
 body itself, @FILE, or - for standard input. A status of 400 or more is printed to
-stderr and exits 1.`,
+stderr and exits 1. It connects to the front end's own address, before DNS leads there too.
+With ssl it trusts the certificate that was applied, and those of public issuers.`,
 		Example: `  amlaks score churn --data @request.json
   echo '{"data": [[1, 2]]}' | amlaks score churn --data -`,
 		Args: cobra.ExactArgs(1),
@@ -58,29 +59,25 @@ func (a *app) score(ctx context.Context, name, data, deployment string, anonymou
 	if err != nil {
 		return err
 	}
-	address, err := cluster.FrontEndAddress(ctx)
-	if err != nil {
-		return err
-	}
-	if address == "" {
-		return &reconcile.Failure{Reason: reconcile.ReasonNotFound, Err: errNoAddress, Hint: "apply first; with expose: clusterIP, kubectl port-forward reaches it"}
-	}
 	ctx, cancel := context.WithTimeout(ctx, time.Duration(service.ScoringTimeoutMs+service.MaxQueueWaitMs)*time.Millisecond+slack)
 	defer cancel()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, scoringURI(address, name), bytes.NewReader(body))
-	if err != nil {
+	response, err := atFrontEnd(ctx, cluster, func(e kube.Endpoint) (*http.Request, error) {
+		request, err := http.NewRequestWithContext(ctx, http.MethodPost, scoringURI(e.Address, name), bytes.NewReader(body))
+		if err != nil {
+			return nil, err
+		}
+		request.Header.Set("Content-Type", "application/json")
+		if deployment != "" {
+			request.Header.Set("azureml-model-deployment", deployment)
+		}
+		if anonymous {
+			return request, nil
+		}
+		return request, authorize(ctx, request, service, cluster)
+	})
+	if reconcile.ReasonOf(err) != "" {
 		return err
 	}
-	request.Header.Set("Content-Type", "application/json")
-	if deployment != "" {
-		request.Header.Set("azureml-model-deployment", deployment)
-	}
-	if !anonymous {
-		if err := authorize(ctx, request, service, cluster); err != nil {
-			return err
-		}
-	}
-	response, err := httpClient().Do(request)
 	if err != nil {
 		return &reconcile.Failure{Reason: reconcile.ReasonUnavailable, Err: fmt.Errorf("score %s: %w", name, err), Hint: "may this machine reach the front end's address?"}
 	}

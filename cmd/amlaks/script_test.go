@@ -43,12 +43,14 @@ func TestScripts(t *testing.T) {
 		UpdateScripts:       os.Getenv("UPDATE_SCRIPTS") != "",
 		Setup:               s.setUp,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"eventually": eventually,
-			"exits":      exits,
-			"edit":       edit,
-			"writes":     writes,
-			"events":     events,
-			"pybase":     pybaseCommand,
+			"eventually":  eventually,
+			"exits":       exits,
+			"edit":        edit,
+			"writes":      writes,
+			"events":      events,
+			"pybase":      pybaseCommand,
+			"certificate": certificateCommand,
+			"underload":   underload,
 		},
 		Condition: func(condition string) (bool, error) {
 			if condition == "python3" {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"runtime/debug"
@@ -87,6 +86,7 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 		PullGranted: func(cluster string) reconcile.Ref {
 			return reconcile.Ref{Address: azure.AcrPullAddress(cluster), Output: azure.OutputPullGranted}
 		},
+		Vault: connection.Secret,
 	}, a.getenv, readOnly)
 	s := &session{stack: stack, target: azure.WorkspaceID(stack), kube: kubeDriver, drivers: a.reading(stack, azureDriver, imageDriver, kubeDriver)}
 	for _, render := range []func() ([]reconcile.Resource, error){
@@ -169,9 +169,4 @@ var errNoAddress = errors.New("the front end has no address that can be reached 
 // scoringURI is a service's URL below the front end's address.
 func scoringURI(address, service string) string {
 	return address + "/api/v1/service/" + service + "/score"
-}
-
-// httpClient is for scoring; it does not follow redirects, because a key must not travel on.
-func httpClient() *http.Client {
-	return &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"text/tabwriter"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -18,9 +19,11 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Say how the services are doing, and where they answer",
 		Long: `status reads the clusters and prints a line for each version of each service. It exits 6
-when one is not Healthy.`,
+when one is not Healthy. Of a front end with ssl it tells the certificate and when that
+expires, and warns from 30 days before.`,
 		Example: `  amlaks status
-  amlaks status -o json | jq '.services[] | select(.state != "Healthy")'`,
+  amlaks status -o json | jq '.services[] | select(.state != "Healthy")'
+  amlaks status -o json | jq '.frontEnds[].certificate.notAfter'`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return a.status(cmd.Context()) },
 	}
@@ -47,20 +50,21 @@ func (a *app) status(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	lines := []serviceStatus{}
+	lines, frontEnds := []serviceStatus{}, []frontEndStatus{}
 	healthy := true
 	for _, cluster := range stack.Clusters {
-		more, err := clusterStatus(ctx, driver, stack, cluster)
+		more, endpoint, err := clusterStatus(ctx, driver, stack, cluster)
 		if err != nil {
 			return fmt.Errorf("cluster %s: %w", cluster.Name, err)
 		}
 		lines = append(lines, more...)
+		frontEnds = append(frontEnds, statusOf(cluster.Name, endpoint, time.Now()))
 	}
 	for _, line := range lines {
 		healthy = healthy && line.State == kube.Healthy
 	}
 	if a.output == "json" {
-		if err := printJSON(a.out, map[string]any{"stack": stack.Name, "services": lines}); err != nil {
+		if err := printJSON(a.out, map[string]any{"stack": stack.Name, "services": lines, "frontEnds": frontEnds}); err != nil {
 			return err
 		}
 	} else {
@@ -72,6 +76,7 @@ func (a *app) status(ctx context.Context) error {
 		if err := table.Flush(); err != nil {
 			return err
 		}
+		a.printCertificates(frontEnds)
 		for _, l := range lines {
 			if l.Problem != "" {
 				fmt.Fprintf(a.err, "%s (%s): %s\n", l.Service, l.Version, l.Problem)
@@ -84,20 +89,20 @@ func (a *app) status(ctx context.Context) error {
 	return nil
 }
 
-func clusterStatus(ctx context.Context, driver *azure.Driver, stack *spec.Stack, cluster spec.Cluster) ([]serviceStatus, error) {
+func clusterStatus(ctx context.Context, driver *azure.Driver, stack *spec.Stack, cluster spec.Cluster) ([]serviceStatus, kube.Endpoint, error) {
 	kubeconfig, err := driver.Kubeconfig(ctx, cluster.Name)
 	absent := reconcile.ReasonOf(err) == reconcile.ReasonNotFound
+	var endpoint kube.Endpoint
 	if err != nil && !absent {
-		return nil, err
+		return nil, endpoint, err
 	}
 	var opened *kube.Cluster
-	var address string
 	if !absent {
 		if opened, err = kube.Open(kubeconfig, stack.Name, true); err != nil {
-			return nil, err
+			return nil, endpoint, err
 		}
-		if address, err = opened.FrontEndAddress(ctx); err != nil {
-			return nil, err
+		if endpoint, err = opened.Endpoint(ctx); err != nil {
+			return nil, endpoint, err
 		}
 	}
 	var lines []serviceStatus
@@ -108,16 +113,16 @@ func clusterStatus(ctx context.Context, driver *azure.Driver, stack *spec.Stack,
 		versions := []kube.VersionStatus{{Version: spec.DefaultVersion, State: kube.Absent, Problem: "the cluster is not there"}}
 		if !absent {
 			if versions, err = opened.Status(ctx, service); err != nil {
-				return nil, err
+				return nil, endpoint, err
 			}
 		}
 		for _, v := range versions {
 			line := serviceStatus{Service: service.Name, Cluster: cluster.Name, VersionStatus: v}
-			if address != "" && v.State != kube.Absent {
-				line.ScoringURI = scoringURI(address, service.Name)
+			if endpoint.Address != "" && v.State != kube.Absent {
+				line.ScoringURI = scoringURI(endpoint.Address, service.Name)
 			}
 			lines = append(lines, line)
 		}
 	}
-	return lines, nil
+	return lines, endpoint, nil
 }

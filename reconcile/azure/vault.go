@@ -21,8 +21,8 @@ import (
 	"github.com/amlaks/amlaks/reconcile/retry"
 )
 
-// vaultVersion is the API version of Key Vault's data plane.
-const vaultVersion = "7.4"
+// secretsVersion is the API version of Key Vault's data plane.
+const secretsVersion = "7.4"
 
 // maxSecretAnswer bounds the answer of Get Secret: a value has at most 25 KB, and its
 // backslashes and tags come on top.
@@ -98,7 +98,7 @@ func (c *Connection) vaultTarget(uri string) (target, scope string, err error) {
 		}
 		scope = "https://" + strings.ToLower(domain) + "/.default"
 	}
-	return u.Scheme + "://" + u.Host + "/secrets/" + match[1] + match[2] + "?api-version=" + vaultVersion, scope, nil
+	return u.Scheme + "://" + u.Host + "/secrets/" + match[1] + match[2] + "?api-version=" + secretsVersion, scope, nil
 }
 
 // explainVault says what to do about what Key Vault answers.

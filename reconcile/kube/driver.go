@@ -38,10 +38,15 @@ const (
 )
 
 // OutputAddress is an output of a cluster's front end Service: where it is reached,
-// http://HOST[:PORT].
+// http://HOST[:PORT], or https://CNAME[:PORT].
 const OutputAddress = "address"
 
-// Wiring says under which outputs other drivers give what this one needs.
+// OutputHost is an output of it too: the load balancer's own IP address or host name, to which
+// DNS is to lead the name of its certificate.
+const OutputHost = "host"
+
+// Wiring says under which outputs other drivers give what this one needs, and who reads for it
+// what is not theirs.
 type Wiring struct {
 	Kubeconfig    func(cluster string) reconcile.Ref
 	Image         func(service, version string) reconcile.Ref
@@ -49,6 +54,11 @@ type Wiring struct {
 	// PullGranted, if not nil, says since when a cluster may pull from the registry (RFC 3339).
 	// Deployments come after it, and a pull that fails soon after that is waited out.
 	PullGranted func(cluster string) reconcile.Ref
+	// Vault reads a secret of Key Vault, or the one behind a certificate, by its URI. nil:
+	// there is none to read from.
+	Vault func(ctx context.Context, uri string) (value, contentType string, err error)
+	// Now is the clock by which certificates expire; nil: the machine's.
+	Now func() time.Time
 }
 
 // Driver is the reconcile.Driver of this package.

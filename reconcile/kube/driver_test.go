@@ -173,6 +173,10 @@ func TestDriver(t *testing.T) {
 
 	t.Run("conformance", func(t *testing.T) { conformance(t, kubeconfig) })
 
+	t.Run("certificates", func(t *testing.T) { certificates(t, kubeconfig) })
+
+	t.Run("secrets of Key Vault", func(t *testing.T) { vaultSecrets(t, kubeconfig) })
+
 	t.Run("pitfall", func(t *testing.T) { pitfalls(t, kubeconfig) })
 
 	t.Run("create, then nothing", func(t *testing.T) {

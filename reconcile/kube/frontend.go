@@ -31,6 +31,7 @@ const (
 	frontEndMemoryLimit = "512Mi"
 	frontEndPort        = 8080 // scoring
 	frontEndAdminPort   = 8081 // health and metrics
+	frontEndTLSPort     = 8443 // scoring over TLS; the other one is the front ends' own then
 )
 
 func (r *renderer) labels(name string) map[string]string {
@@ -59,6 +60,9 @@ func (r *renderer) clusterObjects() {
 		WithRoleRef(rbac.RoleRef().WithAPIGroup("rbac.authorization.k8s.io").WithKind("Role").WithName(FrontEnd)).
 		WithSubjects(rbac.Subject().WithKind("ServiceAccount").WithName(FrontEnd).WithNamespace(r.namespace)),
 		"", r.here(kindRole, FrontEnd))
+	if r.cluster.SSL != nil {
+		r.tlsSecret(labels)
+	}
 	r.frontEndDeployment(labels)
 	r.frontEndService(labels)
 }
@@ -88,6 +92,13 @@ func (r *renderer) frontEndDeployment(labels map[string]string) {
 			WithRequests(quantities(frontEndCPU, frontEndMemory)).
 			WithLimits(quantities("", frontEndMemoryLimit))).
 		WithSecurityContext(restrictedContainer())
+	dependencies := []reconcile.Address{r.here(kindServiceAccount, FrontEnd)}
+	if r.cluster.SSL != nil {
+		// It names the Secret and nothing in it, so that a new certificate rolls no pod.
+		container.WithEnv(core.EnvVar().WithName("FE_TLS_SECRET").WithValue(TLSSecret)).
+			WithPorts(core.ContainerPort().WithName("tls").WithContainerPort(frontEndTLSPort).WithProtocol(corev1.ProtocolTCP))
+		dependencies = append(dependencies, r.here(kindSecret, TLSSecret))
+	}
 	r.add(object{kind: kindDeployment, namespace: r.namespace, name: FrontEnd, frontEnd: true},
 		apps.Deployment(FrontEnd, r.namespace).WithLabels(labels).WithSpec(apps.DeploymentSpec().
 			WithReplicas(int32(r.cluster.FrontEnd.Replicas)).
@@ -98,14 +109,25 @@ func (r *renderer) frontEndDeployment(labels map[string]string) {
 				WithTerminationGracePeriodSeconds(90).
 				WithSecurityContext(restrictedPod()).
 				WithContainers(container)))),
-		"front end, "+count(r.cluster.FrontEnd.Replicas, "replica"), r.here(kindServiceAccount, FrontEnd))
+		"front end, "+count(r.cluster.FrontEnd.Replicas, "replica"), dependencies...)
 	r.setImage(r.driver.wiring.FrontEndImage)
 }
 
 func (r *renderer) frontEndService(labels map[string]string) {
+	target := int32(frontEndPort)
+	annotations := map[string]string{}
+	var dependencies []reconcile.Address
+	if ssl := r.cluster.SSL; ssl != nil {
+		target, annotations[annotationCName] = frontEndTLSPort, ssl.CName
+		// From http to https: the new port is opened when those behind it listen there.
+		dependencies = append(dependencies, r.here(kindDeployment, FrontEnd))
+	}
+	if label := r.cluster.FrontEnd.DNSLabel; label != "" {
+		annotations["service.beta.kubernetes.io/azure-dns-label-name"] = label
+	}
 	service := core.ServiceSpec().WithSelector(map[string]string{labelName: FrontEnd, LabelStack: r.driver.stack.Name}).
 		WithPorts(core.ServicePort().WithName("scoring").WithPort(int32(r.cluster.FrontEnd.Port)).
-			WithTargetPort(intstr.FromInt32(frontEndPort)).WithProtocol(corev1.ProtocolTCP)).
+			WithTargetPort(intstr.FromInt32(target)).WithProtocol(corev1.ProtocolTCP)).
 		WithType(corev1.ServiceTypeClusterIP)
 	configuration := core.Service(FrontEnd, r.namespace).WithLabels(labels).WithSpec(service)
 	what := "front end's address inside the cluster"
@@ -114,13 +136,16 @@ func (r *renderer) frontEndService(labels map[string]string) {
 		what = "front end's public address"
 		if r.cluster.LoadBalancerType == spec.InternalLoadBalancer {
 			what = "front end's internal address"
-			configuration.WithAnnotations(map[string]string{"service.beta.kubernetes.io/azure-load-balancer-internal": "true"})
+			annotations["service.beta.kubernetes.io/azure-load-balancer-internal"] = "true"
 			if r.cluster.LoadBalancerSubnet != "" {
-				configuration.WithAnnotations(map[string]string{"service.beta.kubernetes.io/azure-load-balancer-internal-subnet": r.cluster.LoadBalancerSubnet})
+				annotations["service.beta.kubernetes.io/azure-load-balancer-internal-subnet"] = r.cluster.LoadBalancerSubnet
 			}
 		}
 	}
-	r.add(object{kind: kindService, namespace: r.namespace, name: FrontEnd, frontEnd: true}, configuration, what)
+	if r.cluster.SSL != nil {
+		what += ", https://" + r.cluster.SSL.CName
+	}
+	r.add(object{kind: kindService, namespace: r.namespace, name: FrontEnd, frontEnd: true}, configuration.WithAnnotations(annotations), what, dependencies...)
 }
 
 // routes is the table by which the front end knows the cluster's services.
@@ -170,21 +195,32 @@ func isLoadBalancer(service *corev1.Service) bool {
 	return service.Spec.Type == corev1.ServiceTypeLoadBalancer
 }
 
-// frontEndAddress is where the Service is reached from outside; empty if nowhere yet.
-func frontEndAddress(service *corev1.Service) string {
-	port := ""
+// ingress is the host and the port at which the Service is reached from outside; no host if
+// it is not, or not yet.
+func ingress(service *corev1.Service) (host string, port int) {
 	for _, p := range service.Spec.Ports {
-		port = strconv.Itoa(int(p.Port))
+		port = int(p.Port)
 	}
-	for _, ingress := range service.Status.LoadBalancer.Ingress {
-		host := cmp.Or(ingress.IP, ingress.Hostname)
-		switch {
-		case host == "":
-		case port == "80":
-			return "http://" + host
-		default:
-			return "http://" + net.JoinHostPort(host, port)
+	for _, i := range service.Status.LoadBalancer.Ingress {
+		if host = cmp.Or(i.IP, i.Hostname); host != "" {
+			break
 		}
 	}
-	return ""
+	return host, port
+}
+
+// frontEndAddress is what clients call; empty if the Service is not reached from outside.
+func frontEndAddress(service *corev1.Service) string {
+	host, port := ingress(service)
+	if host == "" {
+		return ""
+	}
+	scheme, usual := "http", 80
+	if cname := service.Annotations[annotationCName]; cname != "" {
+		scheme, usual, host = "https", 443, cname
+	}
+	if port == usual {
+		return scheme + "://" + host
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }

@@ -33,14 +33,24 @@ type handle struct {
 
 // Observe implements reconcile.Driver.
 func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reconcile.Live, error) {
-	desired := map[string][]reconcile.Resource{}
+	references, err := d.readReferences(ctx, request.Resources)
+	if err != nil {
+		return nil, err
+	}
+	desired, refused := map[string][]reconcile.Resource{}, map[reconcile.Address]*reconcile.Failure{}
 	for _, r := range request.Resources {
-		cluster := r.Spec.(object).cluster
-		desired[cluster] = append(desired[cluster], r)
+		o, ok := r.Spec.(object)
+		if !ok {
+			continue
+		}
+		if failure := references.fill(o, r.Desired); failure != nil {
+			refused[r.Address] = failure
+		}
+		desired[o.cluster] = append(desired[o.cluster], r)
 	}
 	output := d.wiring.Kubeconfig("").Output
 	var mu sync.Mutex
-	var live []reconcile.Live
+	live := references.live
 	group, ctx := errgroup.WithContext(ctx)
 	for _, address := range slices.Sorted(maps.Keys(request.Outputs)) {
 		kubeconfig := request.Outputs[address][output]
@@ -49,7 +59,7 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		}
 		group.Go(func() error {
 			_, cluster, _ := strings.Cut(string(address), "/")
-			seen, err := d.observeCluster(ctx, cluster, kubeconfig, desired[cluster])
+			seen, err := d.observeCluster(ctx, cluster, kubeconfig, desired[cluster], refused)
 			if err != nil {
 				return fmt.Errorf("%s: %w", address, err)
 			}
@@ -59,12 +69,29 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 			return nil
 		})
 	}
-	return live, group.Wait()
+	if err := group.Wait(); err != nil {
+		return nil, err
+	}
+	return withRefused(live, refused), nil
+}
+
+// withRefused adds what is not there and must not be made.
+func withRefused(live []reconcile.Live, refused map[reconcile.Address]*reconcile.Failure) []reconcile.Live {
+	there := map[reconcile.Address]bool{}
+	for _, l := range live {
+		there[l.Address] = true
+	}
+	for address, failure := range refused {
+		if !there[address] {
+			live = append(live, reconcile.Live{Address: address, Absent: true, Refused: failure})
+		}
+	}
+	return live
 }
 
 // observeCluster lists the stack's namespace and compares it with what is desired there. It
 // holds a page of each kind at a time, and keeps of each object only what the plan needs.
-func (d *Driver) observeCluster(ctx context.Context, cluster, kubeconfig string, desired []reconcile.Resource) ([]reconcile.Live, error) {
+func (d *Driver) observeCluster(ctx context.Context, cluster, kubeconfig string, desired []reconcile.Resource, refused map[reconcile.Address]*reconcile.Failure) ([]reconcile.Live, error) {
 	c, err := d.client(kubeconfig)
 	if err != nil {
 		return nil, err
@@ -76,7 +103,7 @@ func (d *Driver) observeCluster(ctx context.Context, cluster, kubeconfig string,
 	if err != nil {
 		return nil, explain("read namespace "+Namespace(d.stack.Name), err)
 	}
-	o := &observation{driver: d, client: c, cluster: cluster, declared: make(map[objectKey]*reconcile.Resource, len(desired))}
+	o := &observation{driver: d, client: c, cluster: cluster, refused: refused, declared: make(map[objectKey]*reconcile.Resource, len(desired))}
 	for i := range desired {
 		o.declared[desired[i].Spec.(object).key()] = &desired[i]
 	}
@@ -103,7 +130,8 @@ type observation struct {
 	client   *client
 	cluster  string
 	declared map[objectKey]*reconcile.Resource
-	ctx      context.Context // of the dry-runs
+	refused  map[reconcile.Address]*reconcile.Failure // of those, what the file refers to in vain
+	ctx      context.Context                          // of the dry-runs
 	dryRuns  *errgroup.Group
 
 	mu   sync.Mutex
@@ -130,6 +158,9 @@ func (o *observation) page(k kind, items []runtime.Object) error {
 		switch {
 		case r == nil || l.Owner != o.driver.stack.Name:
 			l.Body = shown(item, is)
+		case o.refused[r.Address] != nil:
+			l.Body, l.Refused = shown(item, is), o.refused[r.Address]
+			l.Predicted = l.Body // what would be made of it is not known
 		case o.driver.same(is, r.Desired, item, l):
 		default:
 			o.dryRuns.Go(func() error {
@@ -179,7 +210,8 @@ func (d *Driver) live(c *client, o object, item runtime.Object) *reconcile.Live 
 			break
 		}
 		if address := frontEndAddress(item); address != "" {
-			l.Outputs = map[string]string{OutputAddress: address}
+			host, _ := ingress(item)
+			l.Outputs = map[string]string{OutputAddress: address, OutputHost: host}
 		} else if isLoadBalancer(item) {
 			l.State, l.Status = reconcile.InProgress, "it has no address yet"
 		}

@@ -19,9 +19,10 @@ type object struct {
 	namespace string
 	name      string
 
-	keys     bool // a Secret whose keys are generated once and kept
-	values   bool // a Secret whose values the file refers to: compared, never shown
-	frontEnd bool // belongs to the front end
+	keys     bool      // a Secret whose keys are generated once and kept
+	values   bool      // a Secret whose values the file refers to: compared, never shown
+	frontEnd bool      // belongs to the front end
+	places   *[]placed // what of it comes from references
 }
 
 func (o object) address() reconcile.Address { return Address(o.cluster, string(o.kind), o.name) }
@@ -37,8 +38,9 @@ func (o object) key() objectKey { return objectKey{o.kind, o.namespace, o.name} 
 // Resources renders the objects of the stack, cluster by cluster.
 func (d *Driver) Resources() ([]reconcile.Resource, error) {
 	var all []reconcile.Resource
-	for _, cluster := range d.stack.Clusters {
-		r := &renderer{driver: d, cluster: cluster, namespace: Namespace(d.stack.Name)}
+	referred := map[reconcile.Address]bool{}
+	for i, cluster := range d.stack.Clusters {
+		r := &renderer{driver: d, cluster: cluster, at: fmt.Sprintf("clusters[%d]", i), namespace: Namespace(d.stack.Name), referred: referred}
 		r.clusterObjects()
 		for _, service := range d.stack.Services {
 			if service.Cluster == cluster.Name {
@@ -58,7 +60,9 @@ func (d *Driver) Resources() ([]reconcile.Resource, error) {
 type renderer struct {
 	driver    *Driver
 	cluster   spec.Cluster
+	at        string // where in the file the cluster is
 	namespace string
+	referred  map[reconcile.Address]bool // the references that are declared, of all clusters
 	resources []reconcile.Resource
 	err       error
 }

@@ -2,10 +2,7 @@ package kube
 
 import (
 	"fmt"
-	"io"
 	"maps"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -26,10 +23,13 @@ func secretsName(backend string) string { return backend + "-env" }
 // containers. A changed value reaches a container when it next starts.
 func (r *renderer) secrets(backend string, v spec.Version, labels map[string]string) {
 	data := map[string][]byte{}
+	var places []placed
 	for _, variable := range slices.Sorted(maps.Keys(v.Inference.Secrets)) {
 		ref := v.Inference.Secrets[variable]
 		if ref.KeyVault != "" {
-			continue // validate warns of it
+			address := r.refer(vaultAddress(ref.KeyVault), &reference{field: "inference.secrets." + variable, uri: ref.KeyVault})
+			places = append(places, placed{[]string{"data", variable}, reconcile.Ref{Address: address, Output: outputValue}})
+			continue
 		}
 		value, err := r.driver.readSecret(ref)
 		if err != nil {
@@ -38,19 +38,17 @@ func (r *renderer) secrets(backend string, v spec.Version, labels map[string]str
 		}
 		data[variable] = value
 	}
-	if len(data) == 0 {
-		return
-	}
 	name := secretsName(backend)
 	r.add(object{kind: kindSecret, namespace: r.namespace, name: name, values: true},
 		core.Secret(name, r.namespace).WithLabels(labels).WithType(corev1.SecretTypeOpaque).WithData(data),
-		count(len(data), "environment variable")+" from references")
+		count(len(v.Inference.Secrets), "environment variable")+" from references")
+	r.place(places...)
 	if r.err != nil {
 		return
 	}
 	secret := &r.resources[len(r.resources)-1]
 	secret.Compare = map[string]reconcile.Comparator{}
-	for variable := range data {
+	for variable := range v.Inference.Secrets {
 		secret.Compare["data."+variable] = reconcile.Sensitive
 	}
 }
@@ -59,10 +57,8 @@ func (r *renderer) secrets(backend string, v spec.Version, labels map[string]str
 func secretEnvironment(backend string, v spec.Version) []*core.EnvVarApplyConfiguration {
 	var out []*core.EnvVarApplyConfiguration
 	for _, variable := range slices.Sorted(maps.Keys(v.Inference.Secrets)) {
-		if v.Inference.Secrets[variable].KeyVault == "" {
-			out = append(out, core.EnvVar().WithName(variable).WithValueFrom(core.EnvVarSource().WithSecretKeyRef(
-				core.SecretKeySelector().WithName(secretsName(backend)).WithKey(variable))))
-		}
+		out = append(out, core.EnvVar().WithName(variable).WithValueFrom(core.EnvVarSource().WithSecretKeyRef(
+			core.SecretKeySelector().WithName(secretsName(backend)).WithKey(variable))))
 	}
 	return out
 }
@@ -80,18 +76,6 @@ func (d *Driver) readSecret(ref spec.SecretRef) ([]byte, error) {
 		}
 		return []byte(value), nil
 	}
-	path := ref.File
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(d.stack.Dir, path)
-	}
-	file, err := os.Open(path)
-	if err != nil {
-		return nil, &reconcile.Failure{Reason: reconcile.ReasonNotFound, Err: err, Hint: "plan and apply read it where they run"}
-	}
-	defer file.Close()
-	value, err := io.ReadAll(io.LimitReader(file, maxSecret+1))
-	if err == nil && len(value) > maxSecret {
-		err = fmt.Errorf("%s is larger than %d bytes", ref.File, maxSecret)
-	}
+	value, err := d.readFile(ref.File)
 	return []byte(strings.TrimSuffix(string(value), "\n")), err
 }

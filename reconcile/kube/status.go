@@ -4,7 +4,6 @@ import (
 	"context"
 	"time"
 
-	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -80,16 +79,4 @@ func (c *Cluster) Status(ctx context.Context, s spec.Service) ([]VersionStatus, 
 		out = append(out, status)
 	}
 	return out, nil
-}
-
-// FrontEndAddress is where the cluster's front end is reached; empty while it has no address.
-func (c *Cluster) FrontEndAddress(ctx context.Context) (string, error) {
-	service, err := c.client.get(ctx, kindService, c.namespace, FrontEnd)
-	if apierrors.IsNotFound(err) {
-		return "", nil
-	}
-	if err != nil {
-		return "", explain("read the front end's address", err)
-	}
-	return frontEndAddress(service.(*corev1.Service)), nil
 }

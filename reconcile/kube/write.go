@@ -127,7 +127,7 @@ func (c *client) waitGone(ctx context.Context, o object, uid types.UID, progress
 
 // waitAddress waits until the front end's Service is reached from outside.
 func (c *client) waitAddress(ctx context.Context, o object, progress func(string)) (map[string]string, error) {
-	var address string
+	var address, host string
 	said := false
 	err := poll(ctx, func() (bool, error) {
 		object, err := c.get(ctx, kindService, o.namespace, o.name)
@@ -136,6 +136,7 @@ func (c *client) waitAddress(ctx context.Context, o object, progress func(string
 		}
 		service := object.(*corev1.Service)
 		address = frontEndAddress(service)
+		host, _ = ingress(service)
 		if address == "" && isLoadBalancer(service) {
 			if !said {
 				progress("waiting for the load balancer's address")
@@ -160,7 +161,7 @@ func (c *client) waitAddress(ctx context.Context, o object, progress func(string
 	if address == "" {
 		return nil, nil
 	}
-	return map[string]string{OutputAddress: address}, nil
+	return map[string]string{OutputAddress: address, OutputHost: host}, nil
 }
 
 // passing swallows an error that may pass by itself while something is waited for: the

@@ -170,7 +170,9 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errScoringTimeout):
 		// Unblocks a body that is still being read from a slow client.
 		_ = http.NewResponseController(w).SetReadDeadline(time.Now())
-		w.Header().Set("Connection", "close")
+		if r.ProtoMajor == 1 { // of HTTP/2 it would end the other requests' connection too
+			w.Header().Set("Connection", "close")
+		}
 		x.refuse(w, http.StatusGatewayTimeout, "scoring_timeout", err.Error())
 	case errors.Is(err, queue.ErrTimeout):
 		x.refuse(w, http.StatusServiceUnavailable, "queue_timeout", err.Error())

@@ -59,9 +59,11 @@ type Server struct {
 	config  Config
 	keys    bearer.Keys
 	metrics *metrics
-	proxy   *httputil.ReverseProxy
-	replica *http.Transport
-	peer    *http.Transport
+	// certificates are the listener's that serves TLSConfig.
+	certificates *certificates
+	proxy        *httputil.ReverseProxy
+	replica      *http.Transport
+	peer         *http.Transport
 
 	mu        sync.RWMutex
 	services  map[string]*service
@@ -103,6 +105,7 @@ func New(config Config) *Server {
 		BufferPool: &bufferPool{}, ErrorHandler: s.fail, ErrorLog: slog.NewLogLogger(config.Log.Handler(), slog.LevelDebug),
 	}
 	s.metrics = newMetrics(config.Metrics, s, config.Version)
+	s.certificates = newCertificates(config.Metrics)
 	return s
 }
 

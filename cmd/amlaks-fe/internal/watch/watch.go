@@ -1,5 +1,5 @@
-// Package watch tells the front end what its namespace holds: routes, keys and
-// endpoints, by informers on just these three kinds.
+// Package watch tells the front end what its namespace holds: routes, keys, endpoints and
+// its certificate, by informers on just these.
 package watch
 
 import (
@@ -31,6 +31,7 @@ type Sink interface {
 	SetKeys(secret string, keys ...[]byte)
 	SetEndpoints(backend string, ips []string)
 	SetPeers(ips []string)
+	SetCertificate(chain, key []byte) error
 }
 
 // Watcher watches one namespace.
@@ -38,10 +39,21 @@ type Watcher struct {
 	Namespace string
 	// PeerService is the Service of the front ends; empty if there is only this one.
 	PeerService string
-	Sink        Sink
-	Log         *slog.Logger
+	// TLSSecret is the Secret of the certificate; empty if TLS is not spoken.
+	TLSSecret string
+	Sink      Sink
+	Log       *slog.Logger
 
 	slices cache.Indexer
+}
+
+// source is what is watched, and who hears of it.
+type source struct {
+	client   *rest.RESTClient
+	resource string
+	object   runtime.Object
+	options  func(*metav1.ListOptions)
+	handler  cache.ResourceEventHandler
 }
 
 // Start begins to watch and returns what tells whether everything has been
@@ -75,13 +87,7 @@ func (w *Watcher) Start(ctx context.Context, config *rest.Config) (synced func()
 	byService := cache.Indexers{discoveryv1.LabelServiceName: func(obj any) ([]string, error) {
 		return []string{obj.(*discoveryv1.EndpointSlice).Labels[discoveryv1.LabelServiceName]}, nil
 	}}
-	sources := []struct {
-		client   *rest.RESTClient
-		resource string
-		object   runtime.Object
-		options  func(*metav1.ListOptions)
-		handler  cache.ResourceEventHandler
-	}{
+	sources := []source{
 		{core, "configmaps", &corev1.ConfigMap{}, func(o *metav1.ListOptions) {
 			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", routes.ConfigMap).String()
 		}, on(w.routes, nil)},
@@ -89,6 +95,11 @@ func (w *Watcher) Start(ctx context.Context, config *rest.Config) (synced func()
 		{discovery, "endpointslices", &discoveryv1.EndpointSlice{}, func(o *metav1.ListOptions) {
 			o.LabelSelector = discoveryv1.LabelServiceName
 		}, on(w.endpoints, w.endpoints)},
+	}
+	if w.TLSSecret != "" {
+		sources = append(sources, source{core, "secrets", &corev1.Secret{}, func(o *metav1.ListOptions) {
+			o.FieldSelector = fields.OneTermEqualSelector("metadata.name", w.TLSSecret).String()
+		}, on(w.certificate, nil)})
 	}
 	var all []cache.InformerSynced
 	var informers []cache.SharedIndexInformer
@@ -150,6 +161,13 @@ func (w *Watcher) routes(m *corev1.ConfigMap) {
 
 func (w *Watcher) keys(s *corev1.Secret) {
 	w.Sink.SetKeys(s.Name, s.Data[routes.PrimaryKey], s.Data[routes.SecondaryKey])
+}
+
+// certificate takes over one that can be used; a broken or deleted one leaves the last.
+func (w *Watcher) certificate(s *corev1.Secret) {
+	if err := w.Sink.SetCertificate(s.Data[corev1.TLSCertKey], s.Data[corev1.TLSPrivateKeyKey]); err != nil {
+		w.Log.Error("certificate not taken over", "secret", s.Name, "error", err)
+	}
 }
 
 func (w *Watcher) keysGone(s *corev1.Secret) { w.Sink.SetKeys(s.Name) }

@@ -10,9 +10,14 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"math/big"
-	"testing"
 	"time"
 )
+
+// T is what a test is to this package: a *testing.T, for one.
+type T interface {
+	Helper()
+	Fatal(...any)
+}
 
 // Issued is a certificate with its key, and its issuers up to the root.
 type Issued struct {
@@ -22,31 +27,31 @@ type Issued struct {
 }
 
 // Root makes a certificate authority.
-func Root(t testing.TB) *Issued {
+func Root(t T) *Issued {
 	t.Helper()
 	return (*Issued)(nil).issue(t, "root", true, nil)
 }
 
 // Intermediate makes an authority below another.
-func (i *Issued) Intermediate(t testing.TB) *Issued {
+func (i *Issued) Intermediate(t T) *Issued {
 	t.Helper()
 	return i.issue(t, "intermediate", true, nil)
 }
 
 // Issue makes a server's certificate of 90 days for a host name; change may alter it before
 // it is signed, or give it another key.
-func (i *Issued) Issue(t testing.TB, host string, change func(*x509.Certificate, *crypto.Signer)) *Issued {
+func (i *Issued) Issue(t T, host string, change func(*x509.Certificate, *crypto.Signer)) *Issued {
 	t.Helper()
 	return i.issue(t, host, false, change)
 }
 
 // SelfSigned makes a server's certificate that nobody issued.
-func SelfSigned(t testing.TB, host string) *Issued {
+func SelfSigned(t T, host string) *Issued {
 	t.Helper()
 	return (*Issued)(nil).issue(t, host, false, nil)
 }
 
-func (i *Issued) issue(t testing.TB, name string, authority bool, change func(*x509.Certificate, *crypto.Signer)) *Issued {
+func (i *Issued) issue(t T, name string, authority bool, change func(*x509.Certificate, *crypto.Signer)) *Issued {
 	t.Helper()
 	serial, err := rand.Int(rand.Reader, big.NewInt(1<<62))
 	if err != nil {
@@ -86,7 +91,7 @@ func (i *Issued) issue(t testing.TB, name string, authority bool, change func(*x
 }
 
 // PEM gives its chain without the root, unless it is the root, and its key as PKCS #8.
-func (i *Issued) PEM(t testing.TB) (chain, key []byte) {
+func (i *Issued) PEM(t T) (chain, key []byte) {
 	t.Helper()
 	for c := i; c != nil && (c.Issuer != nil || c == i); c = c.Issuer {
 		chain = append(chain, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: c.Cert.Raw})...)
