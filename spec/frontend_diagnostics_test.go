@@ -28,6 +28,14 @@ amlaks.yaml:8:16: clusters[0].frontEnd.dnsLabel: must be 3 to 63 lower-case lett
     8 |     frontEnd: {dnsLabel: ML-prod}
       |                          ^
 `},
+		{"https where http is expected", "    agentCount: 3", `    agentCount: 3
+    ssl: {cname: a.example.com, certificate: {files: {cert: /a, key: /b}}}
+    frontEnd: {port: 80}`, `
+amlaks.yaml:9:16: warning: clusters[0].frontEnd.port: with ssl the front end speaks https on it, and 80 is where clients expect http
+    9 |     frontEnd: {port: 80}
+      |                      ^
+      = hint: leave it out for 443
+`},
 		{"v1's names", "    agentCount: 3", `    agentCount: 3
     ssl: {cname: a.example.com, leafDomainLabel: ml, overwriteExistingDomain: true, certificate: {files: {cert: /a, key: /b}}}`, `
 amlaks.yaml:8:33: clusters[0].ssl.leafDomainLabel: unknown key; here it is frontEnd.dnsLabel, which names the address; the certificate is one's own

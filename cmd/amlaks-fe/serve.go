@@ -101,8 +101,9 @@ func run(ctx context.Context, args []string, getenv func(string) string, stderr 
 
 	// The watch outlives ctx: draining still needs endpoints.
 	watching, stopWatching := context.WithCancel(context.WithoutCancel(ctx))
-	defer stopWatching()
 	watcher := &watch.Watcher{Namespace: o.namespace, PeerService: o.service, TLSSecret: o.tlsSecret, Sink: server, Log: log}
+	defer watcher.Wait()
+	defer stopWatching()
 	synced, err := watcher.Start(watching, config)
 	if err != nil {
 		return err

@@ -95,16 +95,17 @@ func (a *app) daemon(ctx context.Context, f daemonFlags) error {
 		}
 		f.workDir = filepath.Join(cache, "amlaks", "daemon", slug(f.git, f.ref, f.path))
 	}
+	notes := &noteLog{now: time.Now}
 	return daemon.Run(ctx, daemon.Config{
 		Source: src, Interval: f.interval, DriftInterval: f.drift, Listen: f.listen, WorkDir: f.workDir, Log: log,
 		Reconcile: func(ctx context.Context, dir string, rev source.Revision) (daemon.Outcome, error) {
-			return a.reconcileTree(ctx, log.With("revision", rev.Hash[:12]), filepath.Join(dir, filepath.FromSlash(f.path)), f.path)
+			return a.reconcileTree(ctx, log.With("revision", rev.Hash[:12]), notes, filepath.Join(dir, filepath.FromSlash(f.path)), f.path)
 		},
 	})
 }
 
 // reconcileTree makes the world equal to the file of one commit.
-func (a *app) reconcileTree(ctx context.Context, log *slog.Logger, file, name string) (daemon.Outcome, error) {
+func (a *app) reconcileTree(ctx context.Context, log *slog.Logger, notes *noteLog, file, name string) (daemon.Outcome, error) {
 	stack, err := loadCommitted(log, file, name)
 	if err != nil {
 		return daemon.Outcome{}, err
@@ -132,6 +133,7 @@ func (a *app) reconcileTree(ctx context.Context, log *slog.Logger, file, name st
 			}
 		}
 	}
+	notes.write(ctx, log, plan.Notes)
 	if err := plan.CheckDeletes(stack.MaxDeletes); err != nil {
 		return daemon.Outcome{}, err
 	}

@@ -79,6 +79,9 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 		Kubeconfig: func(cluster string) reconcile.Ref {
 			return reconcile.Ref{Address: azure.ClusterAddress(cluster), Output: azure.OutputKubeconfig}
 		},
+		Location: func(cluster string) reconcile.Ref {
+			return reconcile.Ref{Address: azure.ClusterAddress(cluster), Output: azure.OutputLocation}
+		},
 		Image: func(service, version string) reconcile.Ref {
 			return reconcile.Ref{Address: image.Address(service, version), Output: image.OutputRef}
 		},

@@ -49,7 +49,15 @@ func (d *Driver) applyCluster(ctx context.Context, step reconcile.Step, t target
 	if err != nil {
 		return nil, err
 	}
-	return map[string]string{OutputID: t.id, OutputKubeconfig: kubeconfig}, nil
+	return map[string]string{OutputID: t.id, OutputKubeconfig: kubeconfig, OutputLocation: locationOf(step)}, nil
+}
+
+// locationOf is the region of the cluster of a step: declared, or that of the one that is there.
+func locationOf(step reconcile.Step) string {
+	if location := text(step.Desired, "location"); location != "" || step.Live == nil {
+		return location
+	}
+	return text(step.Live.Body, "location")
 }
 
 func (d *Driver) applyPool(ctx context.Context, step reconcile.Step, t target) error {
@@ -111,7 +119,7 @@ func (d *Driver) applyAttached(ctx context.Context, step reconcile.Step, t targe
 		return nil, nil
 	}
 	kubeconfig, err := d.kubeconfig(ctx, t.id)
-	return map[string]string{OutputID: t.id, OutputKubeconfig: kubeconfig}, err
+	return map[string]string{OutputID: t.id, OutputKubeconfig: kubeconfig, OutputLocation: locationOf(step)}, err
 }
 
 // create makes what is not there. If an earlier request of ours did it, and only its answer

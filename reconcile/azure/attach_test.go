@@ -60,7 +60,7 @@ func TestAttach(t *testing.T) {
 		}
 		if test.name == "attach" {
 			outputs := result.Outputs["cluster/shared"]
-			if outputs[azure.OutputKubeconfig] != kubeconfig || outputs[azure.OutputID] != clusterID("existing") {
+			if outputs[azure.OutputKubeconfig] != kubeconfig || outputs[azure.OutputLocation] != "westeurope" || outputs[azure.OutputID] != clusterID("existing") {
 				t.Errorf("outputs %v", outputs)
 			}
 			w.wantSteady(test.stack, reconcile.Options{})

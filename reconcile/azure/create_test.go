@@ -105,7 +105,7 @@ func TestCreate(t *testing.T) {
 			}
 			test.check(t, sent)
 			outputs := result.Outputs[azure.ClusterAddress("prod")]
-			if outputs[azure.OutputKubeconfig] != kubeconfig || outputs[azure.OutputID] != clusterID("prod") {
+			if outputs[azure.OutputKubeconfig] != kubeconfig || outputs[azure.OutputLocation] != "westeurope" || outputs[azure.OutputID] != clusterID("prod") {
 				t.Errorf("outputs %v", outputs)
 			}
 			w.wantSteady(stack, reconcile.Options{})

@@ -15,7 +15,7 @@ const DriverName = "azure"
 
 // Outputs of the resources of this driver.
 const (
-	OutputLocation   = "location"   // workspace: region
+	OutputLocation   = "location"   // workspace, cluster: region
 	OutputRegistry   = "registry"   // workspace: login server, host or host:port
 	OutputKubeconfig = "kubeconfig" // cluster: secret
 	OutputID         = "id"         // cluster: resource ID

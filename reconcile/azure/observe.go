@@ -107,7 +107,7 @@ func (d *Driver) liveCluster(ctx context.Context, address reconcile.Address, clu
 	l := reconcile.Live{
 		Address: address, Owner: text(cluster, "tags", tagStack), Body: cluster,
 		Handle:  target{clusterID: id, id: id, attached: attached},
-		Version: text(cluster, "eTag"), Attached: attached, Outputs: map[string]string{OutputID: id},
+		Version: text(cluster, "eTag"), Attached: attached, Outputs: map[string]string{OutputID: id, OutputLocation: text(cluster, "location")},
 		Protected: text(cluster, "tags", tagProtect) == "true",
 	}
 	l.State, l.Status = state(text(cluster, "properties", "provisioningState"))

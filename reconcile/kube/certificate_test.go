@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"os"
@@ -55,6 +56,25 @@ func (s *tlsStack) put(t *testing.T, issued *certificatetest.Issued) {
 	t.Helper()
 	chain, key := issued.PEM(t)
 	s.write(t, chain, key)
+}
+
+// issue gives a place the two certificates that its file may refer to.
+func (p *place) issue(t *testing.T) {
+	t.Helper()
+	p.certificate, p.changed = newTLSStack(t, p.kubeconfig, p.ours), newTLSStack(t, p.kubeconfig, p.ours)
+	p.certificate.put(t, certificatetest.SelfSigned(t, cname))
+	p.changed.put(t, certificatetest.Root(t).Issue(t, cname, func(c *x509.Certificate, _ *crypto.Signer) { c.NotAfter = c.NotAfter.Add(time.Hour) }))
+}
+
+// secrets are the key as its file has it, and as Kubernetes does.
+func (s *tlsStack) secrets(t *testing.T) []string {
+	t.Helper()
+	key, err := os.ReadFile(s.key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(key)), "\n")
+	return []string{lines[1], base64.StdEncoding.EncodeToString(key)}
 }
 
 func (s *tlsStack) run(t *testing.T) *run {

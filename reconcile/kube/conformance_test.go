@@ -71,6 +71,18 @@ func subjects() []subject {
 			foreign: map[string]any{"data": map[string]any{"PASSWORD": "bWluZQ==", "more": "bWluZQ=="}},
 		},
 		{
+			kind: kindSecret, name: TLSSecret, drift: `{"data": {"tls.key": "c29tZWJvZHkncw=="}}`,
+			world: drivertest.World{
+				Changed: []string{`data["tls.crt"]`, `data["tls.key"]`, `metadata.annotations["amlaks.io/certificate-not-after"]`, `metadata.annotations["amlaks.io/certificate-sha256"]`},
+				Drifted: []string{`data["tls.key"]`},
+				Nature: drivertest.Nature{
+					Within: within, Unprotected: unprotected,
+					Hidden: "a plan masks a Secret's data",
+				},
+			},
+			foreign: map[string]any{"type": "kubernetes.io/tls", "data": map[string]any{"tls.crt": "bWluZQ==", "tls.key": "bWluZQ=="}},
+		},
+		{
 			kind: kindSecret, name: "churn-keys", drift: driftedLabel,
 			world: drivertest.World{
 				Drifted: []string{labelPath},
@@ -101,7 +113,9 @@ func conformance(t *testing.T, kubeconfig string) {
 			}
 			w.Start = func(t *testing.T) drivertest.Place {
 				stack := fmt.Sprintf("s%d", places.Add(1))
-				return &place{t: t, subject: s, kubeconfig: kubeconfig, admin: admin, ours: stack, theirs: stack + "-theirs"}
+				p := &place{t: t, subject: s, kubeconfig: kubeconfig, admin: admin, ours: stack, theirs: stack + "-theirs"}
+				p.issue(t)
+				return p
 			}
 			drivertest.Run(t, w)
 		})
@@ -115,6 +129,8 @@ type place struct {
 	kubeconfig   string
 	admin        *client
 	ours, theirs string
+	// The two certificates of the file: as it is, and Changed.
+	certificate, changed *tlsStack
 }
 
 func (p *place) Stacks() (ours, theirs string) { return p.ours, p.theirs }
@@ -146,6 +162,12 @@ func (p *place) Open(t *testing.T, i drivertest.Invocation) ([]reconcile.Driver,
 		stack.Services[j].Inference.Secrets = map[string]spec.SecretRef{"PASSWORD": {Env: "HIDDEN"}}
 		if i.Revision == drivertest.Changed {
 			stack.Services[j].Resources.CPU = 0.2
+		}
+	}
+	if p.subject.name == TLSSecret && i.Revision != drivertest.Without {
+		stack.Clusters[0].SSL = p.certificate.Clusters[0].SSL
+		if i.Revision == drivertest.Changed {
+			stack.Clusters[0].SSL = p.changed.Clusters[0].SSL
 		}
 	}
 	r := startWith(t, p.kubeconfig, stack, i.ReadOnly, p.environment(i.Revision))
@@ -313,7 +335,8 @@ func (p *place) until(done func() bool) {
 // Secrets are what the file refers to, the keys that were generated, and the way in.
 func (p *place) Secrets(t *testing.T) []string {
 	t.Helper()
-	secrets := []string{hidden, hiddenChanged}
+	secrets := append([]string{hidden, hiddenChanged}, p.certificate.secrets(t)...)
+	secrets = append(secrets, p.changed.secrets(t)...)
 	for _, line := range strings.Split(p.kubeconfig, "\n") {
 		for _, key := range []string{"client-key-data: ", "token: "} {
 			if _, value, ok := strings.Cut(line, key); ok {

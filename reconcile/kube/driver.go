@@ -48,7 +48,10 @@ const OutputHost = "host"
 // Wiring says under which outputs other drivers give what this one needs, and who reads for it
 // what is not theirs.
 type Wiring struct {
-	Kubeconfig    func(cluster string) reconcile.Ref
+	Kubeconfig func(cluster string) reconcile.Ref
+	// Location is the region of a cluster, as Resource Manager writes it. nil: names that it is
+	// part of are not told.
+	Location      func(cluster string) reconcile.Ref
 	Image         func(service, version string) reconcile.Ref
 	FrontEndImage reconcile.Ref
 	// PullGranted, if not nil, says since when a cluster may pull from the registry (RFC 3339).

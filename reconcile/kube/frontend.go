@@ -1,11 +1,8 @@
 package kube
 
 import (
-	"cmp"
 	"encoding/json"
-	"net"
 	"slices"
-	"strconv"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -123,7 +120,7 @@ func (r *renderer) frontEndService(labels map[string]string) {
 		dependencies = append(dependencies, r.here(kindDeployment, FrontEnd))
 	}
 	if label := r.cluster.FrontEnd.DNSLabel; label != "" {
-		annotations["service.beta.kubernetes.io/azure-dns-label-name"] = label
+		annotations[annotationDNSLabel] = label
 	}
 	service := core.ServiceSpec().WithSelector(map[string]string{labelName: FrontEnd, LabelStack: r.driver.stack.Name}).
 		WithPorts(core.ServicePort().WithName("scoring").WithPort(int32(r.cluster.FrontEnd.Port)).
@@ -142,10 +139,16 @@ func (r *renderer) frontEndService(labels map[string]string) {
 			}
 		}
 	}
+	if label := r.cluster.FrontEnd.DNSLabel; label != "" {
+		what += ", named " + label
+	}
 	if r.cluster.SSL != nil {
 		what += ", https://" + r.cluster.SSL.CName
 	}
 	r.add(object{kind: kindService, namespace: r.namespace, name: FrontEnd, frontEnd: true}, configuration.WithAnnotations(annotations), what, dependencies...)
+	if r.cluster.FrontEnd.DNSLabel != "" && r.driver.wiring.Location != nil {
+		r.place(placed{[]string{"metadata", "annotations", annotationRegion}, r.driver.wiring.Location(r.cluster.Name)})
+	}
 }
 
 // routes is the table by which the front end knows the cluster's services.
@@ -193,34 +196,4 @@ func (r *renderer) route(s spec.Service) routes.Service {
 
 func isLoadBalancer(service *corev1.Service) bool {
 	return service.Spec.Type == corev1.ServiceTypeLoadBalancer
-}
-
-// ingress is the host and the port at which the Service is reached from outside; no host if
-// it is not, or not yet.
-func ingress(service *corev1.Service) (host string, port int) {
-	for _, p := range service.Spec.Ports {
-		port = int(p.Port)
-	}
-	for _, i := range service.Status.LoadBalancer.Ingress {
-		if host = cmp.Or(i.IP, i.Hostname); host != "" {
-			break
-		}
-	}
-	return host, port
-}
-
-// frontEndAddress is what clients call; empty if the Service is not reached from outside.
-func frontEndAddress(service *corev1.Service) string {
-	host, port := ingress(service)
-	if host == "" {
-		return ""
-	}
-	scheme, usual := "http", 80
-	if cname := service.Annotations[annotationCName]; cname != "" {
-		scheme, usual, host = "https", 443, cname
-	}
-	if port == usual {
-		return scheme + "://" + host
-	}
-	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(port))
 }

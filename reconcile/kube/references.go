@@ -111,7 +111,9 @@ func (d *Driver) readReferences(ctx context.Context, resources []reconcile.Resou
 				live.Absent = true
 				all.failed[r.Address] = refusal(ref.field, err)
 			}
-			all.outputs[r.Address] = outputs
+			if outputs != nil {
+				all.outputs[r.Address] = outputs
+			}
 			all.live = append(all.live, live)
 			return nil
 		})
@@ -143,7 +145,9 @@ func (a *referred) fill(o object, body map[string]any) *reconcile.Failure {
 		if failure := a.failed[p.ref.Address]; failure != nil {
 			return failure
 		}
-		p.put(body, a.outputs[p.ref.Address][p.ref.Output])
+		if outputs := a.outputs[p.ref.Address]; outputs != nil { // else another driver's, which the engine knows
+			p.put(body, outputs[p.ref.Output])
+		}
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -44,8 +45,12 @@ type Watcher struct {
 	Sink      Sink
 	Log       *slog.Logger
 
-	slices cache.Indexer
+	slices  cache.Indexer
+	running sync.WaitGroup
 }
+
+// Wait returns when nothing is watched any more, after the end of Start's context.
+func (w *Watcher) Wait() { w.running.Wait() }
 
 // source is what is watched, and who hears of it.
 type source struct {
@@ -118,7 +123,7 @@ func (w *Watcher) Start(ctx context.Context, config *rest.Config) (synced func()
 		informers = append(informers, informer)
 	}
 	for _, informer := range informers {
-		go informer.Run(ctx.Done())
+		w.running.Go(func() { informer.Run(ctx.Done()) })
 	}
 	return func() bool {
 		return !slices.ContainsFunc(all, func(synced cache.InformerSynced) bool { return !synced() })
