@@ -104,7 +104,7 @@ func TestVaultToken(t *testing.T) {
 			t.Errorf("%s, from a connection to loopback: %v", uri, err)
 		}
 	}
-	strict, err := azure.Connect(func(string) string { return "" }, version, true)
+	strict, err := azure.Connect(func(string) string { return "" }, version, true, azure.Identity{})
 	if err != nil {
 		t.Fatal(err)
 	}
