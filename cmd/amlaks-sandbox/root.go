@@ -25,7 +25,7 @@ func root() *cobra.Command {
 		f.dir, err = filepath.Abs(f.dir)
 		return err
 	}
-	command.AddCommand(up(f), down(f), serve(f), requests(f), fault(f), model(f), clusterVerb(f), repo(f), overlay(f), meddle(f), secret(f))
+	command.AddCommand(up(f), down(f), serve(f), requests(f), fault(f), model(f), clusterVerb(f), repo(f), overlay(f), meddle(f), secret(f), quota(f), restrict(f))
 	return command
 }
 

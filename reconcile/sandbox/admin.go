@@ -136,6 +136,7 @@ func (s *Sandbox) admin() http.Handler {
 		}
 		answer(w, struct{}{}, err)
 	})
+	s.computeAdmin(mux)
 	mux.HandleFunc("GET /info", func(w http.ResponseWriter, _ *http.Request) {
 		answer(w, Info{Ready: s.ready.Load(), Environment: s.Environment()}, nil)
 	})

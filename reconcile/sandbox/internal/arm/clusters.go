@@ -104,6 +104,13 @@ func (s *Server) putCluster(w http.ResponseWriter, r *request) *apiError {
 		if refused := checkNewCluster(sent, pools); refused != nil {
 			return refused
 		}
+		wanted := map[string]body{}
+		for name, pool := range pools {
+			wanted[id+"/agentpools/"+name] = pool
+		}
+		if refused := s.refuseCompute(text(sent, "location"), wanted); refused != nil {
+			return refused
+		}
 		sent["id"], sent["name"], sent["type"] = "/"+strings.Join(r.names, "/"), r.names[7], "Microsoft.ContainerService/ManagedClusters"
 		defaultCluster(sent, r.names[3])
 		put(sent, "properties.provisioningState", "Creating")

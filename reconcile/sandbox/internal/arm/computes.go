@@ -11,9 +11,9 @@ import (
 // computeName is the rule of v1's SDK.
 var computeName = regexp.MustCompile(`^[a-zA-Z][a-zA-Z0-9-]{1,22}[a-zA-Z0-9]$`)
 
-// routeCompute makes and detaches the computes of a workspace, of type AKS alone. As Azure ML
+// routeMLCompute makes and detaches the computes of a workspace, of type AKS alone. As Azure ML
 // does, it takes a PUT over an existing one, which replaces it.
-func (s *Server) routeCompute(w http.ResponseWriter, r *request) *apiError {
+func (s *Server) routeMLCompute(w http.ResponseWriter, r *request) *apiError {
 	switch r.Method {
 	case http.MethodPut:
 		return s.putCompute(w, r)

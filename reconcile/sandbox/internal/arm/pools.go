@@ -117,6 +117,9 @@ func (s *Server) putPool(w http.ResponseWriter, r *request) *apiError {
 	if refused := checkPool(r.names[9], properties); refused != nil {
 		return refused
 	}
+	if refused := s.refuseCompute(text(s.state.Resources[r.cluster()], "location"), map[string]body{key: properties}); refused != nil {
+		return refused
+	}
 	stripPool(properties)
 	if refused := normalTags(sent, live, "properties.tags"); refused != nil {
 		return refused

@@ -135,6 +135,10 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	w.Header().Set("X-Ms-Request-Id", s.uuid("request"))
 	s.mu.Unlock()
+	if r.URL.Path == pricesPath {
+		s.listPrices(w, r)
+		return
+	}
 	token, bearer := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
 	if !bearer || subtle.ConstantTimeCompare([]byte(token), []byte(s.config.Token)) != 1 {
 		Refuse(w, http.StatusUnauthorized, "AuthenticationFailed", "Authentication failed. The 'Authorization' header is missing or its token is not that of this sandbox.")
@@ -192,6 +196,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 		return s.getResult(w, req, p[7])
 	case len(p) == 5 && p[2] == "providers" && p[3] == "microsoft.machinelearningservices" && p[4] == "registries":
 		return s.listMLRegistries(w, req)
+	case len(p) >= 4 && p[2] == "providers" && p[3] == "microsoft.compute":
+		return s.routeCompute(w, req)
 	case len(p) >= 4 && p[2] == "resourcegroups":
 		if len(p) == 4 {
 			return s.getGroup(w, req)
@@ -201,7 +207,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 				return s.routeCluster(w, req)
 			}
 			if len(p) == 10 && p[6] == "workspaces" && p[8] == "computes" && r.Method != http.MethodGet {
-				return s.routeCompute(w, req)
+				return s.routeMLCompute(w, req)
 			}
 			if m := makers[p[5]+"/"+p[6]]; m != nil && len(p) == 8 && r.Method != http.MethodGet {
 				return s.routeMade(w, req, m)

@@ -26,6 +26,7 @@ type state struct {
 	Registered int             `json:"registered,omitempty"` // models, ever
 	// Secrets are what POSTs to a path give, such as a datastore's listSecrets.
 	Secrets map[string]body `json:"secrets,omitempty"`
+	Compute compute         `json:"compute,omitzero"`
 }
 
 func (s *Server) load() error {
