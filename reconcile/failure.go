@@ -32,6 +32,7 @@ const (
 	ReasonOutOfQuota       Reason = "OutOfQuota"
 	ReasonExpires          Reason = "CertificateExpires"
 	ReasonCertificate      Reason = "InvalidCertificate" // clients would not accept it
+	ReasonCost             Reason = "CostEstimate"
 )
 
 // Failure is an error with a reason to branch on and a hint on what to do.

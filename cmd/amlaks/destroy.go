@@ -35,6 +35,7 @@ func (a *app) destroy(ctx context.Context, yes string) error {
 	if yes != "" && yes != stack.Name {
 		return exitError{code: exitRefused, err: fmt.Errorf("--yes %s: the stack's name is %s; nothing was changed", yes, stack.Name)}
 	}
+	a.destroying = true
 	s, err := a.open(stack, false)
 	if err != nil {
 		return err

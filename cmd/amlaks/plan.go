@@ -39,10 +39,14 @@ func (a *app) planCommand() *cobra.Command {
 		Long: `plan compares the file with what is there, over connections that cannot write. With --out
 it saves the plan, which holds no secret: amlaks apply FILE carries out exactly that,
 and amlaks show FILE shows it again. -o json prints the same document; its schema is
-what amlaks schema plan prints.`,
+what amlaks schema plan prints.
+
+Beside the changes it warns of services that the nodes have no room for and of vCPU that
+Azure will not give; with --cost it says what each cluster costs. None of it stops a plan.`,
 		Example: `  amlaks plan
   amlaks plan --out p.json && amlaks apply p.json
   amlaks plan --prune -o json
+  amlaks plan --cost --currency EUR
   amlaks plan --only kube/prod/Deployment/churn`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -50,6 +54,7 @@ what amlaks schema plan prints.`,
 		},
 	}
 	s.flags(cmd)
+	a.estimate.flags(cmd)
 	cmd.Flags().StringVar(&out, "out", "", "save the plan to `FILE`")
 	cmd.Flags().BoolVar(&detailed, "detailed-exitcode", false, "exit 2 when changes are pending")
 	return cmd
@@ -68,12 +73,16 @@ can watch for drift. It changes nothing: its connections cannot write.`,
 		RunE:    func(cmd *cobra.Command, _ []string) error { return a.showPlan(cmd.Context(), s.options(), true, "") },
 	}
 	s.flags(cmd)
+	a.estimate.flags(cmd)
 	return cmd
 }
 
 // showPlan plans over connections that cannot write, and prints the plan; out, if not empty,
 // is the file to save it to.
 func (a *app) showPlan(ctx context.Context, o reconcile.Options, detailed bool, out string) error {
+	if err := a.estimate.check(); err != nil {
+		return err
+	}
 	stack, err := a.load(a.file)
 	if err != nil {
 		return err

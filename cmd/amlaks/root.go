@@ -66,7 +66,9 @@ type app struct {
 	// requestTimeout bounds each request; see package retry.
 	requestTimeout time.Duration
 	// finish is the context of work that the first Ctrl-C lets finish; the second ends it.
-	finish context.Context
+	finish     context.Context
+	estimate   estimate
+	destroying bool // nothing is said of what is to go
 	// silent: nothing is said of what is being read; the daemon has its log.
 	silent bool
 }

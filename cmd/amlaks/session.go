@@ -59,7 +59,8 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	azureDriver, err := azure.New(connection, stack, azure.Options{})
+	var kubeDriver *kube.Driver
+	azureDriver, err := azure.New(connection, stack, azure.Options{Advice: a.advice(func() *kube.Driver { return kubeDriver })})
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +76,7 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 		Models: models, FrontEndBinary: frontEnd, Keychain: image.ACRKeychain(connection.Credential), ReadOnly: readOnly,
 		Registry: reconcile.Ref{Address: azure.WorkspaceAddress(stack), Output: azure.OutputRegistry},
 	})
-	kubeDriver := kube.New(stack, kube.Wiring{
+	kubeDriver = kube.New(stack, kube.Wiring{
 		Kubeconfig: func(cluster string) reconcile.Ref {
 			return reconcile.Ref{Address: azure.ClusterAddress(cluster), Output: azure.OutputKubeconfig}
 		},

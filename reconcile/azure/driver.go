@@ -54,6 +54,7 @@ func poolAddress(cluster reconcile.Address, pool string) reconcile.Address {
 // Driver is the reconcile.Driver of this package.
 type Driver struct {
 	arm     *client
+	prices  string // where prices are asked for
 	stack   *spec.Stack
 	options Options
 
@@ -64,7 +65,10 @@ type Driver struct {
 }
 
 // Options are what the driver needs beside a connection. The zero value works.
-type Options struct{}
+type Options struct {
+	// Advice makes plans say more than their changes; nil: nothing is asked for that.
+	Advice *Advice
+}
 
 // New makes the driver of one run over one stack.
 func New(connection *Connection, stack *spec.Stack, o Options) (*Driver, error) {
@@ -72,7 +76,7 @@ func New(connection *Connection, stack *spec.Stack, o Options) (*Driver, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{arm: c, stack: stack, options: o, settleEvery: settleEvery, writers: map[string]*sync.Mutex{}}, nil
+	return &Driver{arm: c, prices: priceList(connection), stack: stack, options: o, settleEvery: settleEvery, writers: map[string]*sync.Mutex{}}, nil
 }
 
 // Name implements reconcile.Driver.

@@ -98,7 +98,10 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		return nil, err
 	}
 	computes, err := d.observeComputes(ctx, request.Resources, workspace)
-	return slices.Concat(live, workspace.live, pulls, computes), err
+	if err != nil {
+		return nil, err
+	}
+	return d.advise(ctx, request, slices.Concat(live, workspace.live, pulls, computes), workspace.location)
 }
 
 // liveCluster gives the cluster and, of one that the stack made, its pools.

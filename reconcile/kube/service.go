@@ -77,13 +77,7 @@ func (r *renderer) version(s spec.Service, v spec.Version, labels map[string]str
 		WithSelector(meta.LabelSelector().WithMatchLabels(selector)).
 		WithStrategy(rollingUpdate()).
 		WithTemplate(core.PodTemplateSpec().WithLabels(labels).WithSpec(r.pod(s, v)))
-	replicas := 1
-	switch {
-	case s.NumReplicas != nil:
-		replicas = *s.NumReplicas
-	case s.AutoScaler != nil:
-		replicas = s.AutoScaler.MinReplicas
-	}
+	replicas, _ := replicaRange(s)
 	deployment.WithReplicas(int32(replicas))
 	r.add(object{kind: kindDeployment, namespace: r.namespace, name: name},
 		apps.Deployment(name, r.namespace).WithLabels(labels).WithSpec(deployment),
@@ -147,7 +141,7 @@ func resources(s spec.Resources) *core.ResourceRequirementsApplyConfiguration {
 			list[corev1.ResourceMemory] = *resource.NewQuantity(int64(math.Round(*memory*(1<<30))), resource.BinarySI)
 		}
 		if s.GPU > 0 {
-			list["nvidia.com/gpu"] = *resource.NewQuantity(int64(s.GPU), resource.DecimalSI)
+			list[resourceGPU] = *resource.NewQuantity(int64(s.GPU), resource.DecimalSI)
 		}
 		return list
 	}
