@@ -33,6 +33,7 @@ const (
 	ReasonExpires          Reason = "CertificateExpires"
 	ReasonCertificate      Reason = "InvalidCertificate" // clients would not accept it
 	ReasonCost             Reason = "CostEstimate"
+	ReasonEvictionBlocked  Reason = "EvictionBlocked" // a disruption budget, or a pod without a controller, keeps a node from being emptied
 )
 
 // Failure is an error with a reason to branch on and a hint on what to do.

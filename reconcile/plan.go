@@ -245,6 +245,9 @@ func converge(c *Change, stack string, known Outputs) {
 		}
 		c.Action = strategy.Action
 	}
+	if len(c.Diff) > 0 && l.Why != "" {
+		c.Why = strings.TrimPrefix(c.Why+"; "+l.Why, "; ")
+	}
 	switch {
 	case c.Action == Replace && (r.Protect || l.Protected):
 		c.refuse(ReasonProtected, c.Why+", and it is protected")

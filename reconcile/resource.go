@@ -119,6 +119,9 @@ type Live struct {
 	Version string
 	State   State
 	Status  string // a sentence on State, for people
+	// Why is what a plan says of an update of it: by which steps, or how far an earlier run got.
+	// It may be another each time, and is part of no digest.
+	Why string
 	// Protected: whoever made it wrote on it that it must not be deleted.
 	Protected bool
 	// Attached: made by somebody else; leaving the file detaches it and deletes nothing.

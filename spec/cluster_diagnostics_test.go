@@ -17,11 +17,20 @@ amlaks.yaml:5:5: clusters[0].agentCount: 3 x Standard_D2ds_v5 is 6 vCPU, and pur
     5 |   - name: prod
       |     ^
       = hint: raise agentCount, take a larger vmSize, or set purpose: DevTest
+amlaks.yaml:6:5: warning: clusters[0].vmSize: Standard_D2ds_v5 has 2 vCPU: AKS recommends 4 for the nodes of its own pods
+    6 |     vmSize: Standard_D2ds_v5
+      |             ^
+      = hint: take Standard_D4ds_v5
 `},
 		{"DevTest may be small", "agentCount: 3", `agentCount: 1
     purpose: DevTest`, ``},
 		{"pools count", "agentCount: 3", `agentCount: 1
-    nodePools: [{name: a, vmSize: Standard_D8ds_v5}]`, ``},
+    nodePools: [{name: a, vmSize: Standard_D8ds_v5}]`, `
+amlaks.yaml:7:5: warning: clusters[0].agentCount: AKS runs its own pods on these nodes, and recommends at least 2 of them, better 3: the loss of one stops the cluster
+    7 |     agentCount: 1
+      |                 ^
+      = hint: raise agentCount
+`},
 		{"spot and range count as the nodes they always have", "agentCount: 3", `agentCount: 1
     nodePools: [{name: a, vmSize: Standard_D8ds_v5, spot: true}, {name: b, vmSize: Standard_D8ds_v5, minCount: 0, maxCount: 3}]`, `
 amlaks.yaml:7:5: clusters[0].agentCount: 1 x Standard_D4ds_v5 with the node pools is 4 vCPU, and purpose FastProd needs 12
@@ -36,6 +45,10 @@ amlaks.yaml:6:5: warning: clusters[0].vmSize: Standard_D4dsv5 is not a size that
     6 |     vmSize: Standard_D4dsv5
       |             ^
       = hint: did you mean Standard_D4d_v5?
+amlaks.yaml:7:5: warning: clusters[0].agentCount: AKS runs its own pods on these nodes, and recommends at least 2 of them, better 3: the loss of one stops the cluster
+    7 |     agentCount: 1
+      |                 ^
+      = hint: raise agentCount
 `},
 		{"retired sizes", "vmSize: Standard_D4ds_v5", `vmSize: Standard_D3_v2
     nodePools: [{name: gpu, vmSize: Standard_NC6s_v3}]`, `

@@ -5,6 +5,15 @@ package spec
 // Standard_D3_v2, retires on 2028-05-01.)
 const DefaultVMSize = "Standard_D4ds_v5"
 
+// densePods is the most that AKS takes on a node of its overlay network.
+const densePods = 250
+
+// The taints of pools with accelerators, which services that ask for one tolerate.
+const (
+	TaintGPU  = "sku=gpu:NoSchedule"
+	TaintFPGA = "sku=fpga:NoSchedule"
+)
+
 // fillDefaults adds the defaults to the tree: first those that depend on other
 // fields, then those of the schema.
 func (d *document) fillDefaults() {
@@ -27,11 +36,13 @@ func clusterDefaults(cluster map[string]any) {
 	if _, attached := cluster["attach"]; !attached {
 		setDefault(cluster, "vmSize", DefaultVMSize)
 		setDefault(cluster, "agentCount", nodes)
+		nodeDefaults(cluster)
 	}
 	for _, pool := range mappings(cluster["nodePools"]) {
 		if pool["minCount"] == nil && pool["maxCount"] == nil {
 			setDefault(pool, "agentCount", 1)
 		}
+		poolDefaults(cluster, pool)
 	}
 	if cluster["loadBalancerType"] == InternalLoadBalancer {
 		subnet := any("aks-subnet") // the subnet of a network that AKS makes; v1's default too
@@ -48,6 +59,47 @@ func clusterDefaults(cluster map[string]any) {
 		}
 		setDefault(frontEnd, "replicas", replicas)
 		setDefault(frontEnd, "port", port)
+	}
+}
+
+// nodeDefaults are those of what purpose says of the nodes. An adopted cluster keeps the zones
+// that it has: they cannot be changed without new nodes.
+func nodeDefaults(cluster map[string]any) {
+	if cluster["adopt"] != true {
+		zones := []any{int64(1), int64(2), int64(3)}
+		if cluster["purpose"] == string(DevTest) {
+			zones = []any{}
+		}
+		setDefault(cluster, "zones", zones)
+	}
+	if cluster["purpose"] == string(DenseProd) {
+		setDefault(cluster, "maxPods", int64(densePods))
+	}
+}
+
+// poolDefaults are those of a further pool. What has GPUs or FPGAs is dear, and is kept for the
+// pods that ask for it: the taint and the label are those of AKS' own documentation on GPUs.
+// Azure has such sizes in few zones, so these pools have none of their own.
+func poolDefaults(cluster, pool map[string]any) {
+	name, _ := pool["vmSize"].(string)
+	size, _ := VMSize(name)
+	zones, owned := cluster["zones"].([]any)
+	switch {
+	case size.GPU > 0:
+		setDefault(pool, "labels", map[string]any{"accelerator": "nvidia"})
+		setDefault(pool, "taints", []any{TaintGPU})
+	case size.FPGA > 0:
+		setDefault(pool, "labels", map[string]any{"accelerator": "fpga"})
+		setDefault(pool, "taints", []any{TaintFPGA})
+	}
+	if size.GPU+size.FPGA > 0 {
+		zones = []any{}
+	}
+	if owned {
+		setDefault(pool, "zones", append([]any{}, zones...))
+	}
+	if pods, given := cluster["maxPods"]; given {
+		setDefault(pool, "maxPods", pods)
 	}
 }
 

@@ -29,8 +29,9 @@ func TestDefaults(t *testing.T) {
 	got := mustParse(t, workspaceLine+`
 clusters:
   - name: prod
-  - {name: dense, purpose: DenseProd, nodePools: [{name: one, vmSize: Standard_D4ds_v5}, {name: two, vmSize: Standard_D4ds_v5, minCount: 0, maxCount: 2}]}
+  - {name: dense, purpose: DenseProd, nodePools: [{name: one, vmSize: Standard_D4ds_v5}, {name: two, vmSize: Standard_D4ds_v5, minCount: 0, maxCount: 2, zones: [2], maxPods: 30}, {name: gpu, vmSize: Standard_nc4as_t4_v3}, {name: bare, vmSize: Standard_NC4as_T4_v3, labels: {}, taints: []}, {name: fpga, vmSize: Standard_NP10s}]}
   - {name: dev, purpose: DevTest, ssl: {cname: a.example.com, certificate: {files: {cert: a, key: b}}}}
+  - {name: taken, purpose: DevTest, adopt: true, nodePools: [{name: one, vmSize: Standard_D4ds_v5}]}
   - {name: old, attach: {resourceGroup: a, clusterName: b}, loadBalancerType: InternalLoadBalancer}
   - {name: inside, loadBalancerType: InternalLoadBalancer, vnet: {resourceGroup: a, name: b, subnet: c, serviceCidr: 10.0.0.0/16, dnsServiceIP: 10.0.0.10}}
 services:
@@ -62,19 +63,31 @@ services:
 	offers.NumReplicas = ptr(1)
 	offers.Versions = []Version{{Name: "one", Inference: &inference, IsDefault: true}, {Name: "two", Inference: &onPort80, TrafficPercentile: 5}}
 
+	zones := []int{1, 2, 3}
 	three, one := FrontEnd{Expose: ExposeLoadBalancer, Replicas: 3, Port: 80}, FrontEnd{Expose: ExposeLoadBalancer, Replicas: 1, Port: 443}
 	want := &Stack{
 		APIVersion: APIVersion, Name: "churn", MaxDeletes: 20,
 		Workspace: Workspace{SubscriptionID: "00000000-0000-0000-0000-000000000000", ResourceGroup: "ml", Name: "ml-prod", Cloud: PublicCloud, GrantAcrPull: true},
 		Clusters: []Cluster{
-			{Name: "prod", Purpose: FastProd, VMSize: "Standard_D4ds_v5", AgentCount: ptr(3), LoadBalancerType: PublicIP, FrontEnd: three, Protect: true},
-			{Name: "dense", Purpose: DenseProd, VMSize: "Standard_D4ds_v5", AgentCount: ptr(3), LoadBalancerType: PublicIP, FrontEnd: three, Protect: true,
-				NodePools: []NodePool{{Name: "one", VMSize: "Standard_D4ds_v5", AgentCount: ptr(1)}, {Name: "two", VMSize: "Standard_D4ds_v5", MinCount: ptr(0), MaxCount: ptr(2)}}},
-			{Name: "dev", Purpose: DevTest, VMSize: "Standard_D4ds_v5", AgentCount: ptr(1), LoadBalancerType: PublicIP, FrontEnd: one, Protect: true,
+			{Name: "prod", Purpose: FastProd, VMSize: "Standard_D4ds_v5", AgentCount: ptr(3), Zones: zones, LoadBalancerType: PublicIP, FrontEnd: three, Protect: true},
+			{Name: "dense", Purpose: DenseProd, VMSize: "Standard_D4ds_v5", AgentCount: ptr(3), Zones: zones, MaxPods: ptr(250), LoadBalancerType: PublicIP, FrontEnd: three, Protect: true,
+				NodePools: []NodePool{
+					{Name: "one", VMSize: "Standard_D4ds_v5", AgentCount: ptr(1), Zones: zones, MaxPods: ptr(250)},
+					{Name: "two", VMSize: "Standard_D4ds_v5", MinCount: ptr(0), MaxCount: ptr(2), Zones: []int{2}, MaxPods: ptr(30)},
+					{Name: "gpu", VMSize: "Standard_nc4as_t4_v3", AgentCount: ptr(1), Zones: []int{}, MaxPods: ptr(250),
+						Labels: map[string]string{"accelerator": "nvidia"}, Taints: []string{"sku=gpu:NoSchedule"}},
+					{Name: "bare", VMSize: "Standard_NC4as_T4_v3", AgentCount: ptr(1), Zones: []int{}, MaxPods: ptr(250), Labels: map[string]string{}, Taints: []string{}},
+					{Name: "fpga", VMSize: "Standard_NP10s", AgentCount: ptr(1), Zones: []int{}, MaxPods: ptr(250),
+						Labels: map[string]string{"accelerator": "fpga"}, Taints: []string{"sku=fpga:NoSchedule"}},
+				}},
+			{Name: "dev", Purpose: DevTest, VMSize: "Standard_D4ds_v5", AgentCount: ptr(1), Zones: []int{}, LoadBalancerType: PublicIP, FrontEnd: one, Protect: true,
 				SSL: &SSL{CName: "a.example.com", Certificate: Certificate{Files: &CertificateFiles{Cert: "a", Key: "b"}}}},
+			{Name: "taken", Purpose: DevTest, VMSize: "Standard_D4ds_v5", AgentCount: ptr(1), LoadBalancerType: PublicIP,
+				FrontEnd: FrontEnd{Expose: ExposeLoadBalancer, Replicas: 1, Port: 80}, Adopt: true, Protect: true,
+				NodePools: []NodePool{{Name: "one", VMSize: "Standard_D4ds_v5", AgentCount: ptr(1)}}},
 			{Name: "old", Purpose: FastProd, LoadBalancerType: InternalLoadBalancer, LoadBalancerSubnet: "aks-subnet", FrontEnd: three, Protect: true,
 				Attach: &Attach{ResourceGroup: "a", ClusterName: "b"}},
-			{Name: "inside", Purpose: FastProd, VMSize: "Standard_D4ds_v5", AgentCount: ptr(3), LoadBalancerType: InternalLoadBalancer, LoadBalancerSubnet: "c", FrontEnd: three, Protect: true,
+			{Name: "inside", Purpose: FastProd, VMSize: "Standard_D4ds_v5", AgentCount: ptr(3), Zones: zones, LoadBalancerType: InternalLoadBalancer, LoadBalancerSubnet: "c", FrontEnd: three, Protect: true,
 				VNet: &VNet{ResourceGroup: "a", Name: "b", Subnet: "c", ServiceCIDR: "10.0.0.0/16", DNSServiceIP: "10.0.0.10"}},
 		},
 		Services: []Service{churn, offers},

@@ -13,7 +13,7 @@ const MinVCPU = 12
 // madeOnly are the fields that shape a cluster amlaks makes, and say nothing of
 // one that exists. ssl, loadBalancerType and loadBalancerSubnet are not among
 // them: they shape the front end, which amlaks puts on attached clusters too.
-var madeOnly = []string{"vmSize", "agentCount", "kubernetesVersion", "vnet", "privateCluster", "authorizedIpRanges", "nodePools", "adopt", "dockerBridgeCidr", "tags"}
+var madeOnly = []string{"vmSize", "agentCount", "kubernetesVersion", "zones", "maxPods", "identity", "vnet", "privateCluster", "authorizedIpRanges", "nodePools", "adopt", "dockerBridgeCidr", "tags"}
 
 func (d *document) checkCluster(c *Cluster, at string) {
 	if d.written(at + ".attach") {
@@ -27,6 +27,7 @@ func (d *document) checkCluster(c *Cluster, at string) {
 		}
 	} else {
 		d.checkNodes(c, at)
+		d.checkSystemPool(c, at)
 	}
 	d.checkFrontEnd(c, at)
 	if c.VNet != nil {
@@ -62,10 +63,12 @@ func (d *document) checkTagName(field, name string) {
 
 func (d *document) checkNodes(c *Cluster, at string) {
 	d.checkSize(at+".vmSize", c.VMSize)
+	d.checkZones(c.Zones, at+".zones")
 	d.unique(at+".nodePools", ".name", names(c.NodePools, func(p NodePool) string { return p.Name }))
 	for i, pool := range c.NodePools {
 		p := fmt.Sprintf("%s.nodePools[%d]", at, i)
 		d.checkSize(p+".vmSize", pool.VMSize)
+		d.checkPool(pool, p)
 		lower, upper := d.written(p+".minCount"), d.written(p+".maxCount")
 		switch {
 		case (lower || upper) && d.written(p+".agentCount"):

@@ -98,7 +98,13 @@ type Cluster struct {
 	// AgentCount is nil when not owned: attached clusters, and pools under an autoscaler.
 	AgentCount *int `json:"agentCount,omitempty"`
 	// KubernetesVersion is a minor ("1.36") or a patch; empty means not owned.
-	KubernetesVersion  string     `json:"kubernetesVersion,omitempty"`
+	KubernetesVersion string `json:"kubernetesVersion,omitempty"`
+	// Zones are the availability zones of the cluster's own pool: empty for none, nil when not
+	// owned (attached and adopted clusters).
+	Zones []int `json:"zones,omitzero"`
+	// MaxPods is how many pods a node takes; nil when not owned.
+	MaxPods            *int       `json:"maxPods,omitempty"`
+	Identity           *Identity  `json:"identity,omitempty"`
 	VNet               *VNet      `json:"vnet,omitempty"`
 	LoadBalancerType   string     `json:"loadBalancerType"`
 	LoadBalancerSubnet string     `json:"loadBalancerSubnet,omitempty"`
@@ -122,6 +128,13 @@ const (
 	PublicIP             = "PublicIp"
 	InternalLoadBalancer = "InternalLoadBalancer"
 )
+
+// Identity is what a cluster acts as in Azure; without one Azure makes one for it
+// (system-assigned).
+type Identity struct {
+	// UserAssigned is the resource ID of a user-assigned managed identity.
+	UserAssigned string `json:"userAssigned"`
+}
 
 // VNet places the nodes in an existing subnet. All five fields or none.
 type VNet struct {
@@ -156,14 +169,18 @@ type CertificateFiles struct {
 
 // NodePool is a further user pool of a cluster that amlaks made.
 type NodePool struct {
-	Name       string            `json:"name"`
-	VMSize     string            `json:"vmSize"`
-	AgentCount *int              `json:"agentCount,omitempty"`
-	MinCount   *int              `json:"minCount,omitempty"`
-	MaxCount   *int              `json:"maxCount,omitempty"`
-	Spot       bool              `json:"spot,omitempty"`
-	Labels     map[string]string `json:"labels,omitempty"`
-	Taints     []string          `json:"taints,omitempty"`
+	Name       string `json:"name"`
+	VMSize     string `json:"vmSize"`
+	AgentCount *int   `json:"agentCount,omitempty"`
+	MinCount   *int   `json:"minCount,omitempty"`
+	MaxCount   *int   `json:"maxCount,omitempty"`
+	Spot       bool   `json:"spot,omitempty"`
+	// Zones and MaxPods are as those of Cluster.
+	Zones   []int `json:"zones,omitzero"`
+	MaxPods *int  `json:"maxPods,omitempty"`
+	// Labels and Taints of a pool with GPUs or FPGAs have defaults, which empty ones replace.
+	Labels map[string]string `json:"labels,omitzero"`
+	Taints []string          `json:"taints,omitzero"`
 }
 
 // FrontEnd is how the cluster's amlaks-fe is exposed.

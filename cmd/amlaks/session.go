@@ -60,7 +60,10 @@ func (a *app) open(stack *spec.Stack, readOnly bool) (*session, error) {
 		return nil, err
 	}
 	var kubeDriver *kube.Driver
-	azureDriver, err := azure.New(connection, stack, azure.Options{Advice: a.advice(func() *kube.Driver { return kubeDriver })})
+	azureDriver, err := azure.New(connection, stack, azure.Options{
+		Advice: a.advice(func() *kube.Driver { return kubeDriver }),
+		Nodes:  kube.NewNodes(stack.Name, readOnly),
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -63,21 +63,14 @@ func locationOf(step reconcile.Step) string {
 func (d *Driver) applyPool(ctx context.Context, step reconcile.Step, t target) error {
 	switch step.Change.Action {
 	case reconcile.Delete:
-		return d.remove(ctx, t.id, step.Progress)
+		for _, m := range t.members {
+			if err := d.remove(ctx, poolID(t.clusterID, m.name), step.Progress); err != nil {
+				return err
+			}
+		}
+		return nil
 	case reconcile.Create:
-		// A new cluster brings its pools along.
-		live, err := d.settled(ctx, t.id, step.Progress)
-		if err != nil {
-			return err
-		}
-		if live != nil && !differs(step.Resource, d.wanted(step.Resource, step.Desired, live), live) {
-			return nil
-		}
-		content := overlay(body{}, step.Desired, nil, "")
-		if properties := content["properties"].(body); properties["count"] == nil {
-			properties["count"] = properties["minCount"]
-		}
-		return d.create(ctx, step, t.id, content)
+		return d.createPool(ctx, step, t)
 	default: // Update, Wait
 		return d.update(ctx, step, t.id)
 	}

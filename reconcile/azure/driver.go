@@ -26,10 +26,8 @@ const (
 	tagStack    = "amlaks-stack"
 	tagProtect  = "amlaks-protect"
 	tagAttached = "amlaks-attached-" // + stack; its value is the cluster's name in the file
+	tagPool     = "amlaks-pool"      // of an AKS pool with another name than in the file: that name
 )
-
-// systemPool is the pool that vmSize and agentCount shape.
-const systemPool = "agents"
 
 // WorkspaceAddress is the address of the stack's workspace.
 func WorkspaceAddress(s *spec.Stack) reconcile.Address {
@@ -64,10 +62,13 @@ type Driver struct {
 	writers map[string]*sync.Mutex // by cluster ID: AKS takes one operation at a time
 }
 
-// Options are what the driver needs beside a connection. The zero value works.
+// Options are what the driver needs beside a connection. The zero value works, but for what
+// a field says.
 type Options struct {
 	// Advice makes plans say more than their changes; nil: nothing is asked for that.
 	Advice *Advice
+	// Nodes empties the nodes of a pool that is rotated. Without it no pool can be.
+	Nodes Nodes
 }
 
 // New makes the driver of one run over one stack.
@@ -91,6 +92,9 @@ func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]str
 	if err != nil {
 		return nil, err
 	}
+	if step.Change.Action == reconcile.Rotate {
+		return nil, d.rotate(ctx, step, target)
+	}
 	release := d.hold(target.clusterID)
 	defer release()
 	switch {
@@ -107,8 +111,10 @@ func (d *Driver) Apply(ctx context.Context, step reconcile.Step) (map[string]str
 type target struct {
 	clusterID string
 	id        string // of the cluster or the pool
-	pool      string // empty for a cluster
+	pool      string // its name in the file; empty for a cluster
 	attached  bool
+	members   []member // the AKS pools that stand for a live pool
+	drains    []string // those of them that have to go
 }
 
 // target reads it off the declared resource, or off the live one when it has left the file.

@@ -1,6 +1,7 @@
 package azure
 
 import (
+	"maps"
 	"time"
 
 	"github.com/amlaks/amlaks/reconcile"
@@ -11,7 +12,7 @@ func (d *Driver) SetSettleEvery(every time.Duration) { d.settleEvery = every }
 
 // ImmutableTables are those of clusters and of pools.
 func ImmutableTables() (cluster, pool map[string]reconcile.Strategy) {
-	return clusterImmutable, poolImmutable
+	return maps.Clone(clusterImmutable), maps.Clone(poolImmutable)
 }
 
 // ReadOnly are the lists of what only the service sets, by the SDK's type.

@@ -9,6 +9,7 @@ import (
 
 	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/reconcile/azure/internal/capacity"
+	"github.com/amlaks/amlaks/spec"
 )
 
 // Workload is a number of like pods that the stack puts on a cluster.
@@ -203,7 +204,7 @@ func (o *outlook) growHint(counts map[string]int) string {
 			parts = append(parts, fmt.Sprintf("az aks nodepool update --update-cluster-autoscaler --min-count %d --max-count %d --name %s --ids %s", o.after[i].count, counts[name], name, o.id))
 		case o.attached:
 			parts = append(parts, fmt.Sprintf("az aks nodepool scale --node-count %d --name %s --ids %s", counts[name], name, o.id))
-		case name == systemPool:
+		case name == spec.SystemPool:
 			parts = append(parts, fmt.Sprintf("%s: %d", field, counts[name]))
 		default:
 			parts = append(parts, fmt.Sprintf("%s: %d for node pool %s", field, counts[name], name))

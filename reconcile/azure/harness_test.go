@@ -98,6 +98,7 @@ func parse(t *testing.T, text string) *spec.Stack {
 type session struct {
 	world  *world
 	driver *azure.Driver
+	nodes  *nodes
 	plan   *reconcile.Plan
 	known  reconcile.Outputs
 	events []reconcile.Event
@@ -107,8 +108,13 @@ type session struct {
 // open observes and plans over a connection.
 func (w *world) open(connection *azure.Connection, text string, o reconcile.Options) (*session, error) {
 	w.t.Helper()
+	return w.openWith(&nodes{w: w}, connection, text, o)
+}
+
+func (w *world) openWith(nodes *nodes, connection *azure.Connection, text string, o reconcile.Options) (*session, error) {
+	w.t.Helper()
 	stack := parse(w.t, text)
-	driver, err := azure.New(connection, stack, azure.Options{})
+	driver, err := azure.New(connection, stack, azure.Options{Nodes: nodes})
 	if err != nil {
 		w.t.Fatal(err)
 	}
@@ -125,7 +131,7 @@ func (w *world) open(connection *azure.Connection, text string, o reconcile.Opti
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return &session{world: w, driver: driver, plan: plan, known: seen.Outputs}, nil
+	return &session{world: w, driver: driver, nodes: nodes, plan: plan, known: seen.Outputs}, nil
 }
 
 func (w *world) plan(text string, o reconcile.Options) *session {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"maps"
 	"slices"
 	"strings"
 
@@ -64,6 +63,7 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		live = append(live, seen...)
 	}
 	d.predictAll(request.Resources, live, workspace.location)
+	d.noteDrains(ctx, live)
 	for _, cluster := range all { // what has left the file
 		if declared[strings.ToLower(text(cluster, "id"))] {
 			continue
@@ -142,28 +142,7 @@ func (d *Driver) liveCluster(ctx context.Context, address reconcile.Address, clu
 		}
 		return []reconcile.Live{l}, nil
 	}
-	live := []reconcile.Live{l}
-	profiles, _ := at(cluster, "properties", "agentPoolProfiles").([]any)
-	for _, item := range profiles {
-		profile, _ := item.(body)
-		name := text(profile, "name")
-		live = append(live, livePool(poolAddress(address, name), target{clusterID: id, id: id + "/agentPools/" + name, pool: name}, profile))
-	}
-	return live, nil
-}
-
-// livePool gives a pool; its properties are those of its profile in the cluster, which has
-// the name among them.
-func livePool(address reconcile.Address, t target, properties body) reconcile.Live {
-	properties = maps.Clone(properties)
-	delete(properties, "name")
-	cluster := address[:strings.LastIndex(string(address), "/pool/")]
-	l := reconcile.Live{
-		Address: address, Owner: text(properties, "tags", tagStack), Body: body{"properties": properties}, Handle: t,
-		Version: text(properties, "eTag"), DependsOn: []reconcile.Address{cluster}, Within: cluster,
-	}
-	l.State, l.Status = state(text(properties, "provisioningState"))
-	return l
+	return append([]reconcile.Live{l}, d.livePools(address, cluster)...), nil
 }
 
 // kubeconfig reads the admin kubeconfig. Like all outputs it stays in the process.

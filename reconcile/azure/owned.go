@@ -160,10 +160,13 @@ func ledgerOf(r *reconcile.Resource) *ledger {
 
 // wanted is what the resource owns of what is live.
 func (d *Driver) wanted(r *reconcile.Resource, desired, live body) body {
-	if l := ledgerOf(r); l != nil {
-		return l.wanted(desired, live, d.stack.Name)
+	l := ledgerOf(r)
+	if l == nil {
+		return desired
 	}
-	return desired
+	want := l.wanted(desired, live, d.stack.Name)
+	oneIdentity(want, live)
+	return want
 }
 
 // differs tells whether anything has to be written. The ledger alone is not a reason: a
@@ -177,6 +180,12 @@ func differs(r *reconcile.Resource, want, live body) bool {
 
 // predict fills in what an update would make of a live cluster or pool.
 func (d *Driver) predict(r *reconcile.Resource, desired body, l *reconcile.Live) {
+	if _, isPool := r.Spec.(*poolSpec); isPool {
+		d.place(r, desired, l)
+		if l.Predicted != nil {
+			return
+		}
+	}
 	want := d.wanted(r, desired, l.Body)
 	l.Predicted = l.Body
 	if differs(r, want, l.Body) {

@@ -82,7 +82,7 @@ func TestLeftTheFile(t *testing.T) {
 			want:  map[string]any{"nodeLabels": map[string]any{"accelerator": "nvidia", "of": "others"}, "tags": map[string]any{"amlaks-stack": "churn", "amlaks-labels": "accelerator"}},
 		},
 		"every node label": {
-			before: withGPU("labels: {accelerator: nvidia}"), after: withGPU("agentCount: 1"), address: pool,
+			before: withGPU("labels: {accelerator: nvidia}"), after: withGPU("labels: {}"), address: pool,
 			diff: []reconcile.FieldDiff{
 				{Path: "properties.nodeLabels.accelerator", Before: "nvidia"}, {Path: "properties.tags.amlaks-labels", Before: "accelerator"},
 			},

@@ -259,7 +259,7 @@ func TestPitfall(t *testing.T) {
 		},
 		"partial PUT that resets omitted fields": func(t *testing.T, w *world) {
 			w.converge(small(onePool), reconcile.Options{})
-			merge := map[string]any{"autoUpgradeProfile": map[string]any{"upgradeChannel": "stable"}, "oidcIssuerProfile": map[string]any{"enabled": true}}
+			merge := map[string]any{"autoUpgradeProfile": map[string]any{"upgradeChannel": "stable"}, "workloadAutoScalerProfile": map[string]any{"keda": map[string]any{"enabled": true}}}
 			w.overlay(id, map[string]any{"properties": merge})
 			w.overlay(pool, map[string]any{"properties": map[string]any{"upgradeSettings": map[string]any{"maxSurge": "33%"}}})
 			changed := small("agentCount: 2", "tags: {cost: a}")

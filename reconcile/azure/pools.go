@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
 	aks "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6"
 
+	"github.com/amlaks/amlaks/reconcile"
 	"github.com/amlaks/amlaks/spec"
 )
 
@@ -16,22 +18,57 @@ import (
 // kubernetes_cluster_node_pool, node_taints).
 const spotTaint = "kubernetes.azure.com/scalesetpriority=spot:NoSchedule"
 
-// poolProfiles are the cluster's pools: the one of vmSize and agentCount, and nodePools.
-func (d *Driver) poolProfiles(c spec.Cluster) ([]aks.ManagedClusterAgentPoolProfile, error) {
-	pools := []spec.NodePool{{Name: systemPool, VMSize: c.VMSize, AgentCount: c.AgentCount}}
-	pools = append(pools, c.NodePools...)
-	profiles := make([]aks.ManagedClusterAgentPoolProfile, 0, len(pools))
-	for i, pool := range pools {
-		profile, err := d.poolProfile(c, pool)
-		if err != nil {
-			return nil, fmt.Errorf("node pool %s: %w", pool.Name, err)
-		}
-		if i == 0 {
-			profile.Mode = to.Ptr(aks.AgentPoolModeSystem)
-		}
-		profiles = append(profiles, profile)
+var poolCompare = map[string]reconcile.Comparator{
+	"properties.mode":              reconcile.Fold,
+	"properties.vmSize":            reconcile.Fold,
+	"properties.osType":            reconcile.Fold,
+	"properties.type":              reconcile.Fold,
+	"properties.vnetSubnetID":      reconcile.Fold,
+	"properties.scaleSetPriority":  reconcile.Default(string(aks.ScaleSetPriorityRegular)),
+	"properties.enableAutoScaling": reconcile.Default("false"),
+	"properties.nodeTaints":        reconcile.Set,
+	"properties.availabilityZones": reconcile.Set,
+}
+
+// poolImmutable is from azurerm's lists of what forces a new node pool and of what it rotates a
+// pool for (azure-sdk notes, August 2026). AKS' own change of a VM size in place is a preview.
+var poolImmutable = func() map[string]reconcile.Strategy {
+	table := immutable("AKS cannot change it, and amlaks makes no other pools", "properties.osType", "properties.type")
+	for _, path := range []string{
+		"properties.vmSize", "properties.availabilityZones", "properties.maxPods", "properties.vnetSubnetID", "properties.scaleSetPriority",
+	} {
+		table[path] = reconcile.Strategy{Action: reconcile.Rotate, Why: path + ": AKS cannot change it in place: a new node pool is made, " +
+			"the pods of the old one are moved there within their disruption budgets, and the old one is removed"}
 	}
-	return profiles, nil
+	table[pathExtra] = reconcile.Strategy{Action: reconcile.Rotate, Why: "more than one node pool stands for it: one stays, " +
+		"the pods of the others are moved there within their disruption budgets, and they are removed"}
+	return table
+}()
+
+// clusterPools are the cluster's pools: the one of vmSize and agentCount, and nodePools.
+func clusterPools(c spec.Cluster) []spec.NodePool {
+	own := spec.NodePool{Name: spec.SystemPool, VMSize: c.VMSize, AgentCount: c.AgentCount, Zones: c.Zones, MaxPods: c.MaxPods}
+	return append([]spec.NodePool{own}, c.NodePools...)
+}
+
+// otherPools are the names of the cluster's pools but for one.
+func otherPools(c spec.Cluster, name string) []string {
+	var names []string
+	for _, pool := range clusterPools(c) {
+		if pool.Name != name {
+			names = append(names, pool.Name)
+		}
+	}
+	return names
+}
+
+func poolID(clusterID, name string) string { return clusterID + "/agentPools/" + name }
+
+func poolSummary(pool aks.ManagedClusterAgentPoolProfile) string {
+	if pool.Count == nil {
+		return "node pool, " + *pool.VMSize
+	}
+	return fmt.Sprintf("node pool, %d x %s", *pool.Count, *pool.VMSize)
 }
 
 func (d *Driver) poolProfile(c spec.Cluster, pool spec.NodePool) (aks.ManagedClusterAgentPoolProfile, error) {
@@ -45,6 +82,15 @@ func (d *Driver) poolProfile(c spec.Cluster, pool spec.NodePool) (aks.ManagedClu
 		ScaleSetPriority:  to.Ptr(aks.ScaleSetPriorityRegular),
 		EnableAutoScaling: to.Ptr(false),
 		Tags:              tags,
+	}
+	if pool.Name == spec.SystemPool {
+		profile.Mode = to.Ptr(aks.AgentPoolModeSystem)
+	}
+	if pool.MaxPods != nil {
+		profile.MaxPods = to.Ptr(int32(*pool.MaxPods))
+	}
+	for _, zone := range pool.Zones {
+		profile.AvailabilityZones = append(profile.AvailabilityZones, to.Ptr(strconv.Itoa(zone)))
 	}
 	switch {
 	case pool.MinCount != nil && pool.MaxCount != nil:
@@ -78,13 +124,17 @@ func (d *Driver) poolProfile(c spec.Cluster, pool spec.NodePool) (aks.ManagedClu
 
 // poolBody is a profile as the agentPools resource has it: under properties, without the
 // name. What the file does not ask for, and has no value to say so, is null: not there.
-func poolBody(profile aks.ManagedClusterAgentPoolProfile) (body, error) {
+func poolBody(profile aks.ManagedClusterAgentPoolProfile, pool spec.NodePool) (body, error) {
 	properties, err := asBody(profile)
 	if err != nil {
 		return nil, err
 	}
 	delete(properties, "name")
-	for _, name := range []string{"minCount", "maxCount", "vnetSubnetID"} {
+	absent := []string{"minCount", "maxCount", "vnetSubnetID"}
+	if pool.Zones != nil {
+		absent = append(absent, "availabilityZones")
+	}
+	for _, name := range absent {
 		if _, given := properties[name]; !given {
 			properties[name] = nil
 		}

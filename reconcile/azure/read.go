@@ -2,12 +2,13 @@ package azure
 
 import (
 	"context"
+	"slices"
 
 	"github.com/amlaks/amlaks/reconcile"
 )
 
-// Read implements reconcile.Driver: one GET of the cluster or the pool, and one POST for a
-// cluster's credentials.
+// Read implements reconcile.Driver: one GET of the cluster, which has its pools in it, and one POST for
+// its credentials.
 func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live, error) {
 	if p := partOf(step); p != nil {
 		return p.read(ctx, d, step)
@@ -16,24 +17,27 @@ func (d *Driver) Read(ctx context.Context, step reconcile.Step) (*reconcile.Live
 	if err != nil {
 		return nil, err
 	}
-	found, err := d.arm.get(ctx, t.id, aksVersion)
+	found, err := d.arm.get(ctx, t.clusterID, aksVersion)
 	if err != nil {
-		return nil, explain("read "+t.id, err)
+		return nil, explain("read "+t.clusterID, err)
 	}
 	if found == nil {
 		return nil, nil
 	}
-	var live reconcile.Live
+	address := step.Change.Address
+	var all []reconcile.Live
 	if t.pool == "" {
-		all, err := d.liveCluster(ctx, step.Change.Address, found, t.attached)
-		if err != nil {
+		if all, err = d.liveCluster(ctx, address, found, t.attached); err != nil {
 			return nil, err
 		}
-		live = all[0]
 	} else {
-		properties, _ := found["properties"].(body)
-		live = livePool(step.Change.Address, t, properties)
+		all = d.livePools(clusterOf(address), found)
 	}
+	i := slices.IndexFunc(all, func(l reconcile.Live) bool { return l.Address == address })
+	if i < 0 {
+		return nil, nil
+	}
+	live := all[i]
 	if step.Desired != nil {
 		d.predict(step.Resource, step.Desired, &live)
 	}

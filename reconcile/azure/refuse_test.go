@@ -44,17 +44,9 @@ func TestRefusals(t *testing.T) {
 			before: protected(small(onePool)), stack: small(onePool), options: reconcile.Options{Destroy: true},
 			refused: "cluster/prod", reason: reconcile.ReasonProtected, why: "protect: false",
 		},
-		"vmSize": {
-			before: small(onePool), stack: strings.Replace(small("agentCount: 2"), "D4ds", "D8ds", 1),
-			refused: "cluster/prod/pool/agents", reason: reconcile.ReasonImmutable, why: "properties.vmSize",
-		},
-		"pool's priority": {
-			before: small(onePool, "nodePools: [{name: gpu, vmSize: Standard_D4ds_v5}]"), stack: small(onePool, "nodePools: [{name: gpu, vmSize: Standard_D4ds_v5, spot: true}]"),
-			refused: "cluster/prod/pool/gpu", reason: reconcile.ReasonImmutable, why: "properties.scaleSetPriority",
-		},
-		"subnet": {
-			before: small(onePool, vnet("10.0.0.10")), stack: strings.Replace(small(onePool, vnet("10.0.0.10")), "subnet: aks", "subnet: other", 1),
-			refused: "cluster/prod/pool/agents", reason: reconcile.ReasonImmutable, why: "properties.vnetSubnetID",
+		"virtual network": {
+			before: small(onePool, vnet("10.0.0.10")), stack: strings.Replace(small(onePool, vnet("10.0.0.10")), "name: hub", "name: other", 1),
+			refused: "cluster/prod/pool/agents", reason: reconcile.ReasonImmutable, why: "one virtual network",
 		},
 		"dnsServiceIP": {
 			before: small(onePool, vnet("10.0.0.10")), stack: small("agentCount: 2", vnet("10.0.0.11")),

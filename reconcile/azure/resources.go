@@ -26,8 +26,9 @@ type clusterSpec struct {
 // poolSpec is what a node pool's resource is rendered from.
 type poolSpec struct {
 	name      string
-	id        string
+	id        string // of the AKS pool of the same name
 	clusterID string
+	others    []string // names of the cluster's other pools in the file
 }
 
 // Resources renders the stack's workspace, clusters and pools.
@@ -72,21 +73,21 @@ func (d *Driver) ownCluster(c spec.Cluster) ([]reconcile.Resource, error) {
 	own := &clusterSpec{Cluster: c, id: id}
 	address := ClusterAddress(c.Name)
 	var pools []reconcile.Resource
-	profiles, err := d.poolProfiles(c)
-	if err != nil {
-		return nil, err
-	}
-	for _, pool := range profiles {
-		own.pools = append(own.pools, pool)
-		desired, err := poolBody(pool)
+	for _, pool := range clusterPools(c) {
+		profile, err := d.poolProfile(c, pool)
+		if err != nil {
+			return nil, fmt.Errorf("node pool %s: %w", pool.Name, err)
+		}
+		own.pools = append(own.pools, profile)
+		desired, err := poolBody(profile, pool)
 		if err != nil {
 			return nil, err
 		}
 		pools = append(pools, reconcile.Resource{
-			Address: poolAddress(address, *pool.Name), Driver: DriverName, DependsOn: []reconcile.Address{address},
+			Address: poolAddress(address, pool.Name), Driver: DriverName, DependsOn: []reconcile.Address{address},
 			Desired: desired, Compare: poolCompare, Immutable: poolImmutable, Adopt: c.Adopt,
-			Summary: poolSummary(pool),
-			Spec:    &poolSpec{name: *pool.Name, id: id + "/agentPools/" + *pool.Name, clusterID: id},
+			Summary: poolSummary(profile),
+			Spec:    &poolSpec{name: pool.Name, id: poolID(id, pool.Name), clusterID: id, others: otherPools(c, pool.Name)},
 		})
 	}
 	desired, err := d.clusterBody(c)
@@ -116,6 +117,10 @@ func (d *Driver) clusterBody(c spec.Cluster) (body, error) {
 			NetworkPluginMode: to.Ptr(aks.NetworkPluginModeOverlay),
 			LoadBalancerSKU:   to.Ptr(aks.LoadBalancerSKUStandard),
 		},
+		// By these pods sign in to Azure without a secret, and the cluster's tokens can be checked
+		// from outside. An issuer cannot be turned off again.
+		OidcIssuerProfile: &aks.ManagedClusterOIDCIssuerProfile{Enabled: to.Ptr(true)},
+		SecurityProfile:   &aks.ManagedClusterSecurityProfile{WorkloadIdentity: &aks.ManagedClusterSecurityProfileWorkloadIdentity{Enabled: to.Ptr(true)}},
 	}
 	if c.KubernetesVersion != "" {
 		properties.KubernetesVersion = to.Ptr(c.KubernetesVersion)
@@ -137,12 +142,15 @@ func (d *Driver) clusterBody(c spec.Cluster) (body, error) {
 	}
 	out, err := asBody(aks.ManagedCluster{
 		SKU:        &aks.ManagedClusterSKU{Name: to.Ptr(aks.ManagedClusterSKUNameBase), Tier: &tier},
-		Identity:   &aks.ManagedClusterIdentity{Type: to.Ptr(aks.ResourceIdentityTypeSystemAssigned)},
+		Identity:   clusterIdentity(c),
 		Tags:       tags,
 		Properties: properties,
 	})
 	if err != nil {
 		return nil, err
+	}
+	if c.Identity == nil {
+		set(out, nil, "identity", "userAssignedIdentities")
 	}
 	out["location"] = reconcile.Ref{Address: WorkspaceAddress(d.stack), Output: OutputLocation}
 	return out, nil
@@ -170,33 +178,12 @@ var clusterImmutable = immutable("a cluster keeps it for life: declare another c
 	"properties.networkProfile.serviceCidr", "properties.networkProfile.dnsServiceIP",
 	"properties.networkProfile.loadBalancerSku", "properties.apiServerAccessProfile.enablePrivateCluster")
 
-var poolCompare = map[string]reconcile.Comparator{
-	"properties.mode":              reconcile.Fold,
-	"properties.vmSize":            reconcile.Fold,
-	"properties.osType":            reconcile.Fold,
-	"properties.type":              reconcile.Fold,
-	"properties.vnetSubnetID":      reconcile.Fold,
-	"properties.scaleSetPriority":  reconcile.Default(string(aks.ScaleSetPriorityRegular)),
-	"properties.enableAutoScaling": reconcile.Default("false"),
-	"properties.nodeTaints":        reconcile.Set,
-}
-
-var poolImmutable = immutable("AKS cannot change it in place, and this version does not rotate pools: add a pool under nodePools and move to it",
-	"properties.vmSize", "properties.vnetSubnetID", "properties.scaleSetPriority", "properties.osType", "properties.type")
-
 func immutable(why string, paths ...string) map[string]reconcile.Strategy {
 	table := make(map[string]reconcile.Strategy, len(paths))
 	for _, path := range paths {
 		table[path] = reconcile.Strategy{Action: reconcile.Refuse, Why: path + ": " + why}
 	}
 	return table
-}
-
-func poolSummary(pool aks.ManagedClusterAgentPoolProfile) string {
-	if pool.Count == nil {
-		return "node pool, " + *pool.VMSize
-	}
-	return fmt.Sprintf("node pool, %d x %s", *pool.Count, *pool.VMSize)
 }
 
 // asBody gives the JSON form of one of the SDK's types.

@@ -55,7 +55,7 @@ func TestUpdate(t *testing.T) {
 			want: actions{other: reconcile.Update}, writes: []string{"PUT prod/agentPools/gpu if match"},
 		},
 		"labels": {
-			before: onePool + ", " + gpu, after: onePool + ", nodePools: [{name: gpu, vmSize: Standard_NC4as_T4_v3, labels: {accelerator: nvidia}}]",
+			before: onePool + ", " + gpu, after: onePool + ", nodePools: [{name: gpu, vmSize: Standard_NC4as_T4_v3, labels: {accelerator: nvidia, team: risk}}]",
 			want: actions{other: reconcile.Update}, writes: []string{"PUT prod/agentPools/gpu if match"},
 		},
 		"tags": {

@@ -71,8 +71,10 @@ func patient(next http.RoundTripper) http.RoundTripper {
 		},
 		// An object that is not of its kind's shape is answered with 500 (apimachinery's
 		// typed patch), for ever.
+		// What a disruption budget does not allow may last: who evicts says so and waits.
 		Lasting: func(content []byte) bool {
-			return bytes.Contains(content, []byte("failed to create typed patch object")) || bytes.Contains(content, []byte("failed to convert new object"))
+			return bytes.Contains(content, []byte("disruption budget")) || bytes.Contains(content, []byte("more than one PodDisruptionBudget")) ||
+				bytes.Contains(content, []byte("failed to create typed patch object")) || bytes.Contains(content, []byte("failed to convert new object"))
 		},
 		Stream: func(r *http.Request) bool { return r.URL.Query().Get("follow") == "true" },
 	}

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -314,10 +315,8 @@ func (n *nodes) relabel(ctx context.Context, want *corev1.Node) error {
 	if err != nil {
 		return err
 	}
-	changed := len(o.Spec.Taints) != len(want.Spec.Taints)
-	for i := range want.Spec.Taints {
-		changed = changed || o.Spec.Taints[i].ToString() != want.Spec.Taints[i].ToString()
-	}
+	own := slices.DeleteFunc(slices.Clone(o.Spec.Taints), func(t corev1.Taint) bool { return systemTaint(t) })
+	changed := !slices.EqualFunc(own, want.Spec.Taints, func(a, b corev1.Taint) bool { return a.ToString() == b.ToString() })
 	for k, v := range want.Labels {
 		if o.Labels[k] != v {
 			o.Labels[k], changed = v, true
@@ -326,10 +325,14 @@ func (n *nodes) relabel(ctx context.Context, want *corev1.Node) error {
 	if !changed {
 		return nil
 	}
-	o.Spec.Taints = want.Spec.Taints
+	kept := slices.DeleteFunc(o.Spec.Taints, func(t corev1.Taint) bool { return !systemTaint(t) })
+	o.Spec.Taints = append(kept, want.Spec.Taints...)
 	_, err = n.c.client.CoreV1().Nodes().Update(ctx, o, metav1.UpdateOptions{})
 	return err
 }
+
+// systemTaint tells of one that Kubernetes itself puts on a node, as on a cordoned one.
+func systemTaint(t corev1.Taint) bool { return strings.HasPrefix(t.Key, "node.kubernetes.io/") }
 
 func (n *nodes) remove(ctx context.Context, name string) error {
 	if r := n.each[name]; r != nil {

@@ -83,9 +83,12 @@ func (s *Server) putCluster(w http.ResponseWriter, r *request) *apiError {
 	}
 	remove(sent, "id", "name", "type", "systemData", "eTag", "identity.principalId", "identity.tenantId",
 		"properties.provisioningState", "properties.powerState", "properties.fqdn", "properties.azurePortalFQDN", "properties.privateFQDN",
-		"properties.currentKubernetesVersion", "properties.maxAgentPools", "properties.resourceUID")
+		"properties.currentKubernetesVersion", "properties.oidcIssuerProfile.issuerURL", "properties.maxAgentPools", "properties.resourceUID")
 	fill(sent, "properties", body{})
 	if refused := normalTags(sent, live, "tags"); refused != nil {
+		return refused
+	}
+	if refused := checkIdentity(sent, live); refused != nil {
 		return refused
 	}
 	normalCluster(sent, live)

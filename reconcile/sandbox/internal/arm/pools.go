@@ -96,7 +96,11 @@ func (s *Server) putPool(w http.ResponseWriter, r *request) *apiError {
 	if refused := preconditions(r, text(live, "properties.eTag"), live != nil); refused != nil {
 		return refused
 	}
-	if refused := known(sent, &armcontainerservice.AgentPool{}, live); refused != nil {
+	like := live
+	if like == nil {
+		like = s.poolsTogether(r.cluster())
+	}
+	if refused := known(sent, &armcontainerservice.AgentPool{}, like); refused != nil {
 		return refused
 	}
 	if refused := s.refuseBusy(r.cluster()); refused != nil {
@@ -129,6 +133,16 @@ func (s *Server) putPool(w http.ResponseWriter, r *request) *apiError {
 	s.begin(w, r, &operation{Cluster: r.cluster(), Touched: []string{key}})
 	reply(w, status, s.state.Resources[key])
 	return nil
+}
+
+// poolsTogether is a body with every property that a pool of the cluster has: what one got from
+// a newer version of the API, the next may have too.
+func (s *Server) poolsTogether(cluster string) body {
+	all := body{}
+	for _, key := range s.children(cluster + "/agentpools/") {
+		overlay(all, clone(s.state.Resources[key]))
+	}
+	return all
 }
 
 func (s *Server) deletePool(w http.ResponseWriter, r *request) *apiError {
@@ -225,5 +239,5 @@ func checkPool(name string, pool body) *apiError {
 	case given && count == 0 && text(pool, "mode") == "System":
 		return refusal(http.StatusBadRequest, "InvalidParameter", "A system agent pool must have at least one node.")
 	}
-	return nil
+	return checkSystemPool(name, pool)
 }

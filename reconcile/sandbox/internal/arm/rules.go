@@ -209,10 +209,7 @@ func defaultCluster(cluster body, group string) {
 		fill(cluster, "properties.networkProfile.podCidr", "10.244.0.0/16")
 	}
 	defaultKubelet(cluster)
-	if text(cluster, "identity.type") == "SystemAssigned" {
-		put(cluster, "identity.principalId", "11111111-1111-1111-1111-111111111111")
-		put(cluster, "identity.tenantId", "22222222-2222-2222-2222-222222222222")
-	}
+	defaultIdentity(cluster)
 }
 
 func defaultPool(pool body, version string) {
