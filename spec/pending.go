@@ -12,7 +12,6 @@ var pending = []struct {
 	{"clusters[].frontEnd.expose", ExposeGateway, "this version does not expose the front end by a gateway yet"},
 	{"services[].autoScaler", nil, "the front end of this version keeps minReplicas and does not scale yet"},
 	{"services[].token.issuer", IssuerEntra, "the front end of this version does not accept Entra tokens yet"},
-	{"services[].resources.fpga", nil, "this version does not assign FPGAs to replicas yet"},
 	{"services[].appInsightsEnabled", true, "this version sends nothing to Application Insights yet"},
 	{"services[].dataCollection.storageEnabled", true, "this version does not store payloads yet"},
 	{"services[].inference.requirements", nil, "this version does not install Python packages yet: the base image must hold them"},
@@ -26,7 +25,7 @@ func (d *document) warnPending() {
 	for _, s := range d.order {
 		shape := anyIndex.ReplaceAllString(s.field, "[]")
 		for _, p := range pending {
-			if p.field == shape && (p.value == nil || p.value == s.data) && s.data != int64(0) {
+			if p.field == shape && (p.value == nil || p.value == s.data) {
 				d.warn(s.field, p.says, "")
 			}
 		}

@@ -90,11 +90,7 @@ services:
     numReplicas: 1
     resources: {gpu: 4, fpga: 1}
   - name: churn
-`, `
-amlaks.yaml:15:25: warning: services[0].resources.fpga: this version does not assign FPGAs to replicas yet
-   15 |     resources: {gpu: 4, fpga: 1}
-      |                               ^
-`},
+`, ``},
 		{"gpu on nodes of a size that is unknown here", `    agentCount: 3
 services:
   - name: churn

@@ -121,6 +121,10 @@ func TestRoles(t *testing.T) {
 		}
 		w.ClearRequests()
 	}
+	// A version is held against those that AKS has.
+	w.write("amlaks.yaml", strings.Replace(stackFirst, "purpose: DevTest", "purpose: DevTest\n    kubernetesVersion: \"1.36\"", 1))
+	w.must(exitOK, "plan")
+	note(reads)
 	for _, l := range lives() {
 		if l.begin != nil {
 			l.begin(t, w)

@@ -155,6 +155,9 @@ func (d *Driver) create(ctx context.Context, step reconcile.Step, id string, con
 // update overlays what is owned on what is live and sends it back under its ETag. Nothing
 // is sent when nothing differs and the last operation went well.
 func (d *Driver) update(ctx context.Context, step reconcile.Step, id string) error {
+	if err := d.upgrade(ctx, step, id); err != nil {
+		return err
+	}
 	var want body
 	err := d.retry(ctx, id, step.Progress, func() error {
 		live, err := d.settled(ctx, id, step.Progress)

@@ -256,6 +256,9 @@ func retryable(err error) bool {
 	if !errors.As(err, &response) {
 		return false
 	}
+	if strings.Contains(err.Error(), "Available upgrades") { // OperationNotAllowed too, and for good
+		return false
+	}
 	return response.StatusCode == http.StatusPreconditionFailed || response.StatusCode == http.StatusConflict &&
 		(response.ErrorCode == "OperationNotAllowed" || response.ErrorCode == "EtagMismatch")
 }

@@ -58,8 +58,9 @@ type Driver struct {
 
 	settleEvery time.Duration
 
-	mu      sync.Mutex
-	writers map[string]*sync.Mutex // by cluster ID: AKS takes one operation at a time
+	mu       sync.Mutex
+	writers  map[string]*sync.Mutex // by cluster ID: AKS takes one operation at a time
+	versions map[string][]release     // of Kubernetes, by region
 }
 
 // Options are what the driver needs beside a connection. The zero value works, but for what
@@ -77,7 +78,10 @@ func New(connection *Connection, stack *spec.Stack, o Options) (*Driver, error) 
 	if err != nil {
 		return nil, err
 	}
-	return &Driver{arm: c, prices: priceList(connection), stack: stack, options: o, settleEvery: settleEvery, writers: map[string]*sync.Mutex{}}, nil
+	return &Driver{
+		arm: c, prices: priceList(connection), stack: stack, options: o, settleEvery: settleEvery,
+		writers: map[string]*sync.Mutex{}, versions: map[string][]release{},
+	}, nil
 }
 
 // Name implements reconcile.Driver.

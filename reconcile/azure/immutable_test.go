@@ -64,7 +64,7 @@ func drifted(path string, value any) any {
 		}
 	case string:
 		switch path {
-		case "properties.kubernetesVersion":
+		case "properties.kubernetesVersion", "properties.orchestratorVersion":
 			return "1.35"
 		case "tags.amlaks-protect":
 			return "true"

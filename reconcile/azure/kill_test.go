@@ -56,7 +56,7 @@ func (w *world) killed(text string, o reconcile.Options, fatal func(n int, r *ht
 // A run killed right after it asked for a cluster is joined by the next one.
 func TestKilledAfterCreate(t *testing.T) {
 	t.Parallel()
-	w := start(t, func(o *sandbox.Options) { o.OperationTime = 400 * time.Millisecond })
+	w := start(t, func(o *sandbox.Options) { o.OperationTime = 1500 * time.Millisecond })
 	stack := small(onePool, gpuPool)
 	if !w.killed(stack, reconcile.Options{}, func(_ int, r *http.Request) bool { return r.Method == http.MethodPut }) {
 		t.Fatal("the run was not killed")

@@ -64,6 +64,11 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 	}
 	d.predictAll(request.Resources, live, workspace.location)
 	d.noteDrains(ctx, live)
+	absent, err := d.checkVersions(ctx, request.Resources, live, workspace.location)
+	if err != nil {
+		return nil, err
+	}
+	live = append(live, absent...)
 	for _, cluster := range all { // what has left the file
 		if declared[strings.ToLower(text(cluster, "id"))] {
 			continue

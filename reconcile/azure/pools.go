@@ -19,15 +19,16 @@ import (
 const spotTaint = "kubernetes.azure.com/scalesetpriority=spot:NoSchedule"
 
 var poolCompare = map[string]reconcile.Comparator{
-	"properties.mode":              reconcile.Fold,
-	"properties.vmSize":            reconcile.Fold,
-	"properties.osType":            reconcile.Fold,
-	"properties.type":              reconcile.Fold,
-	"properties.vnetSubnetID":      reconcile.Fold,
-	"properties.scaleSetPriority":  reconcile.Default(string(aks.ScaleSetPriorityRegular)),
-	"properties.enableAutoScaling": reconcile.Default("false"),
-	"properties.nodeTaints":        reconcile.Set,
-	"properties.availabilityZones": reconcile.Set,
+	"properties.mode":                reconcile.Fold,
+	"properties.vmSize":              reconcile.Fold,
+	"properties.osType":              reconcile.Fold,
+	"properties.type":                reconcile.Fold,
+	"properties.vnetSubnetID":        reconcile.Fold,
+	"properties.scaleSetPriority":    reconcile.Default(string(aks.ScaleSetPriorityRegular)),
+	"properties.enableAutoScaling":   reconcile.Default("false"),
+	"properties.nodeTaints":          reconcile.Set,
+	"properties.availabilityZones":   reconcile.Set,
+	"properties.orchestratorVersion": reconcile.Minor,
 }
 
 // poolImmutable is from azurerm's lists of what forces a new node pool and of what it rotates a
@@ -85,6 +86,9 @@ func (d *Driver) poolProfile(c spec.Cluster, pool spec.NodePool) (aks.ManagedClu
 	}
 	if pool.Name == spec.SystemPool {
 		profile.Mode = to.Ptr(aks.AgentPoolModeSystem)
+	}
+	if c.KubernetesVersion != "" { // AKS upgrades a control plane without its pools
+		profile.OrchestratorVersion = to.Ptr(c.KubernetesVersion)
 	}
 	if pool.MaxPods != nil {
 		profile.MaxPods = to.Ptr(int32(*pool.MaxPods))

@@ -144,11 +144,11 @@ func (d *Driver) successor(ctx context.Context, step reconcile.Step, t target) (
 	return name, d.create(ctx, step, poolID(t.clusterID, name), content)
 }
 
-// notInherited is what a new pool has of its own: what AKS alone writes, the version, which
+// notInherited is what a new pool has of its own: its state, the version, which
 // follows the control plane unless the file says one, and what AKS chose for the VM size.
 func notInherited(name string, sameSize, samePriority bool) bool {
 	switch name {
-	case "provisioningState", "powerState", "nodeImageVersion", "currentOrchestratorVersion", "eTag", "status", "orchestratorVersion":
+	case "powerState", "status", "orchestratorVersion":
 		return true
 	case "osDiskSizeGB", "osDiskType", "kubeletDiskType", "gpuInstanceProfile", "gpuProfile":
 		return !sameSize
@@ -164,7 +164,7 @@ func inherited(old, desired body) body {
 	same := func(name string) bool {
 		return strings.EqualFold(text(old, "properties", name), text(desired, "properties", name))
 	}
-	out := clone(old)
+	out := clone(writable(old, poolReadOnly))
 	properties := out["properties"].(body)
 	for name := range properties {
 		if notInherited(name, same("vmSize"), same("scaleSetPriority")) {

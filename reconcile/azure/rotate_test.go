@@ -103,7 +103,7 @@ func TestRotate(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{w.Sandbox, t}
+			w := &world{Sandbox: w.Sandbox, t: t}
 			w.converge(test.before, reconcile.Options{})
 			if strings.Contains(test.before, "maxCount: 5") { // the autoscaler has been at it
 				w.overlay(clusterID("prod")+"/agentPools/gpu", map[string]any{"properties": map[string]any{"count": 4.0}})
@@ -237,7 +237,7 @@ func TestRotateChangedMind(t *testing.T) {
 		"destroyed": {stack: larger("agentCount: 2"), options: reconcile.Options{Destroy: true}, writes: []string{"DELETE prod"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := &world{w.Sandbox, t}
+			w := &world{Sandbox: w.Sandbox, t: t}
 			w.converge(small("agentCount: 2"), reconcile.Options{})
 			w.stuck(larger("agentCount: 2"))
 			w.ClearRequests()
@@ -301,7 +301,7 @@ func TestRotateInherits(t *testing.T) {
 		"newerThanTheSdk": map[string]any{"a": 1.0}, "nodeLabels": map[string]any{"of": "others"}, "osDiskType": "Ephemeral",
 		"upgradeSettings": map[string]any{"maxSurge": "33%"}, "tags": map[string]any{"cost": "7"},
 	}})
-	w.overlay(clusterID("prod"), map[string]any{"properties": map[string]any{"hostedSystemProfile": map[string]any{"enabled": true}}})
+	w.overlay(clusterID("prod"), map[string]any{"properties": map[string]any{"newerSystemProfile": map[string]any{"enabled": true}}})
 	w.converge(larger(onePool), reconcile.Options{})
 	for path, want := range map[string]any{
 		"newerThanTheSdk": map[string]any{"a": 1.0}, "nodeLabels": map[string]any{"of": "others"}, "osDiskType": "Managed",
@@ -311,8 +311,8 @@ func TestRotateInherits(t *testing.T) {
 			t.Errorf("%s (-want +got):\n%s", path, diff)
 		}
 	}
-	if got := w.get(clusterID("prod"), "properties", "hostedSystemProfile", "enabled"); got != true {
-		t.Errorf("the cluster's hostedSystemProfile.enabled is %v now", got)
+	if got := w.get(clusterID("prod"), "properties", "newerSystemProfile", "enabled"); got != true {
+		t.Errorf("the cluster's newerSystemProfile.enabled is %v now", got)
 	}
 }
 

@@ -64,7 +64,7 @@ func TestUpdate(t *testing.T) {
 		},
 		"version": {
 			before: onePool + `, kubernetesVersion: "1.35"`, after: onePool + `, kubernetesVersion: "1.36"`,
-			want: actions{cluster: reconcile.Update}, writes: []string{"PUT prod if match"},
+			want: actions{cluster: reconcile.Update, agents: reconcile.Update}, writes: []string{"PUT prod if match", "PUT prod/agentPools/agents if match"},
 		},
 		"version given up": {before: onePool + `, kubernetesVersion: "1.35"`, after: onePool},
 		"address ranges in another order": {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 
@@ -237,9 +238,31 @@ func TestDriver(t *testing.T) {
 	})
 }
 
+// What asks for an accelerator may be on the nodes that are kept for it, and nothing else may.
+func TestTolerations(t *testing.T) {
+	for want, resources := range map[string]spec.Resources{
+		"": {}, "sku=gpu:NoSchedule": {GPU: 1}, "sku=fpga:NoSchedule": {FPGA: 1}, "sku=gpu:NoSchedule sku=fpga:NoSchedule": {GPU: 1, FPGA: 1},
+	} {
+		stack := stackOf("churn")
+		stack.Services[0].Resources = resources
+		stack.Services[0].Resources.CPU = 0.1
+		r := &renderer{driver: New(stack, Wiring{}, os.Getenv, true), cluster: stack.Clusters[0]}
+		var got []string
+		for _, toleration := range r.pod(stack.Services[0], stack.Services[0].ServedVersions()[0]).Tolerations {
+			if *toleration.Operator != corev1.TolerationOpEqual {
+				t.Errorf("operator %s", *toleration.Operator)
+			}
+			got = append(got, *toleration.Key+"="+*toleration.Value+":"+string(*toleration.Effect))
+		}
+		if strings.Join(got, " ") != want {
+			t.Errorf("%+v: tolerations %q, want %q", resources, got, want)
+		}
+	}
+}
+
 func TestGPUAndQuantities(t *testing.T) {
 	limit := 4.0
-	got := resources(spec.Resources{CPU: 0.1, MemoryInGB: 0.5, MemoryInGBLimit: &limit, GPU: 2})
+	got := resources(spec.Resources{CPU: 0.1, MemoryInGB: 0.5, MemoryInGBLimit: &limit, GPU: 2, FPGA: 1})
 	text := func(list *corev1.ResourceList) map[string]string {
 		out := map[string]string{}
 		for name, quantity := range *list {
@@ -247,10 +270,10 @@ func TestGPUAndQuantities(t *testing.T) {
 		}
 		return out
 	}
-	if diff := cmp.Diff(map[string]string{"cpu": "100m", "memory": "512Mi", "nvidia.com/gpu": "2"}, text(got.Requests)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"cpu": "100m", "memory": "512Mi", "nvidia.com/gpu": "2", "xilinx.com/fpga-xilinx_u250_gen3x16_xdma_shell_2_1-0": "1"}, text(got.Requests)); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(map[string]string{"memory": "4Gi", "nvidia.com/gpu": "2"}, text(got.Limits)); diff != "" {
+	if diff := cmp.Diff(map[string]string{"memory": "4Gi", "nvidia.com/gpu": "2", "xilinx.com/fpga-xilinx_u250_gen3x16_xdma_shell_2_1-0": "1"}, text(got.Limits)); diff != "" {
 		t.Error(diff)
 	}
 }

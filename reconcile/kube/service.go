@@ -123,14 +123,28 @@ func (r *renderer) pod(s spec.Service, v spec.Version) *core.PodSpecApplyConfigu
 		WithSecurityContext(restrictedPod()).
 		WithContainers(container).
 		WithVolumes(core.Volume().WithName("tmp").WithEmptyDir(core.EmptyDirVolumeSource()))
+	// The taints that pools with accelerators have unless the file says others.
 	if s.Resources.GPU > 0 {
-		// The taint that AKS' own documentation puts on GPU pools.
-		pod.WithTolerations(core.Toleration().WithKey("sku").WithOperator(corev1.TolerationOpEqual).WithValue("gpu").WithEffect(corev1.TaintEffectNoSchedule))
+		pod.WithTolerations(toleration(spec.TaintGPU))
+	}
+	if s.Resources.FPGA > 0 {
+		pod.WithTolerations(toleration(spec.TaintFPGA))
 	}
 	return pod
 }
 
-// resources gives requests and limits; GB are GiB. A GPU is always request and limit alike.
+// resourceFPGA is what Xilinx' device plugin calls the Alveo U250 of Azure's NP sizes, with the
+// one shell that Azure takes (cluster-autoscaler's azure_template.go has the same name).
+const resourceFPGA = "xilinx.com/fpga-xilinx_u250_gen3x16_xdma_shell_2_1-0"
+
+// toleration is of a taint KEY=VALUE:NoSchedule.
+func toleration(taint string) *core.TolerationApplyConfiguration {
+	rest, effect, _ := strings.Cut(taint, ":")
+	key, value, _ := strings.Cut(rest, "=")
+	return core.Toleration().WithKey(key).WithOperator(corev1.TolerationOpEqual).WithValue(value).WithEffect(corev1.TaintEffect(effect))
+}
+
+// resources gives requests and limits; GB are GiB. A GPU or FPGA is always request and limit alike.
 func resources(s spec.Resources) *core.ResourceRequirementsApplyConfiguration {
 	amount := func(cpu, memory *float64) corev1.ResourceList {
 		list := corev1.ResourceList{}
@@ -142,6 +156,9 @@ func resources(s spec.Resources) *core.ResourceRequirementsApplyConfiguration {
 		}
 		if s.GPU > 0 {
 			list[resourceGPU] = *resource.NewQuantity(int64(s.GPU), resource.DecimalSI)
+		}
+		if s.FPGA > 0 {
+			list[resourceFPGA] = *resource.NewQuantity(int64(s.FPGA), resource.DecimalSI)
 		}
 		return list
 	}

@@ -98,6 +98,9 @@ func resources(s spec.Size, reservedCPU int, reservedMemory float64) corev1.Reso
 	if s.GPU > 0 {
 		list["nvidia.com/gpu"] = *resource.NewQuantity(int64(s.GPU), resource.DecimalSI)
 	}
+	if s.FPGA > 0 { // as Xilinx' device plugin names them
+		list["xilinx.com/fpga-xilinx_u250_gen3x16_xdma_shell_2_1-0"] = *resource.NewQuantity(int64(s.FPGA), resource.DecimalSI)
+	}
 	return list
 }
 

@@ -91,6 +91,9 @@ func (s *Server) putCluster(w http.ResponseWriter, r *request) *apiError {
 	if refused := checkIdentity(sent, live); refused != nil {
 		return refused
 	}
+	if refused := s.checkClusterVersion(r.names[7], id, sent, live); refused != nil {
+		return refused
+	}
 	normalCluster(sent, live)
 	pools, refused := profiles(sent)
 	if refused != nil {
@@ -112,6 +115,9 @@ func (s *Server) putCluster(w http.ResponseWriter, r *request) *apiError {
 			wanted[id+"/agentpools/"+name] = pool
 		}
 		if refused := s.refuseCompute(text(sent, "location"), wanted); refused != nil {
+			return refused
+		}
+		if refused := checkNewPoolVersions(text(sent, "properties.kubernetesVersion"), pools); refused != nil {
 			return refused
 		}
 		sent["id"], sent["name"], sent["type"] = "/"+strings.Join(r.names, "/"), r.names[7], "Microsoft.ContainerService/ManagedClusters"

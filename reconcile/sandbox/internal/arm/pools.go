@@ -124,6 +124,13 @@ func (s *Server) putPool(w http.ResponseWriter, r *request) *apiError {
 	if refused := s.refuseCompute(text(s.state.Resources[r.cluster()], "location"), map[string]body{key: properties}); refused != nil {
 		return refused
 	}
+	before, _ := at(live, "properties").(body)
+	if refused := checkPoolVersion(r.names[9], text(s.state.Resources[r.cluster()], "properties.currentKubernetesVersion"), properties, before); refused != nil {
+		return refused
+	}
+	if version := text(before, "orchestratorVersion"); version != "" {
+		fill(properties, "orchestratorVersion", version)
+	}
 	stripPool(properties)
 	if refused := normalTags(sent, live, "properties.tags"); refused != nil {
 		return refused

@@ -186,11 +186,7 @@ func defaultCluster(cluster body, group string) {
 	name := text(cluster, "name")
 	fill(cluster, "sku", body{"name": "Base", "tier": "Free"})
 	fill(cluster, "properties.kubernetesVersion", defaultVersion)
-	version := text(cluster, "properties.kubernetesVersion")
-	if strings.Count(version, ".") == 1 {
-		version += ".2"
-	}
-	put(cluster, "properties.currentKubernetesVersion", version)
+	put(cluster, "properties.currentKubernetesVersion", resolve(text(cluster, "properties.kubernetesVersion")))
 	prefix := text(cluster, "properties.dnsPrefix") + text(cluster, "properties.fqdnSubdomain")
 	put(cluster, "properties.fqdn", prefix+"-sandbox.hcp."+text(cluster, "location")+".azmk8s.io")
 	put(cluster, "properties.powerState", body{"code": "Running"})
@@ -221,6 +217,6 @@ func defaultPool(pool body, version string) {
 		fill(pool, name, value)
 	}
 	pool["powerState"] = body{"code": "Running"}
-	pool["currentOrchestratorVersion"] = version
+	pool["currentOrchestratorVersion"] = resolve(text(pool, "orchestratorVersion"))
 	pool["nodeImageVersion"] = "AKSUbuntu-2404gen2containerd-202611.05.0"
 }

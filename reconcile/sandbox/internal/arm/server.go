@@ -189,6 +189,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 			return s.listClusters(w, req, "/subscriptions/"+p[1]+"/")
 		case p[4] == "locations" && len(p) == 8 && p[6] == "operations":
 			return s.getOperation(w, req, p[7])
+		case p[4] == "locations" && len(p) == 7 && p[6] == "kubernetesversions":
+			return s.listVersions(w, req)
 		}
 	case len(p) == 8 && p[2] == "providers" && p[4] == "locations" && p[6] == "operations":
 		return s.getOperation(w, req, p[7])
