@@ -149,7 +149,10 @@ func NewPlan(stack string, desired []Resource, world *World, o Options) (*Plan, 
 	}
 	absent := make(map[Address]*Live, len(world.Absent))
 	for i := range world.Absent {
-		absent[world.Absent[i].Address] = &world.Absent[i]
+		// Several may say something of it; what refuses counts.
+		if a := &world.Absent[i]; absent[a.Address] == nil || absent[a.Address].Refused == nil {
+			absent[a.Address] = a
+		}
 	}
 	p := &Plan{FormatVersion: PlanFormat, Stack: stack, Target: o.Target, Options: o, Changes: []Change{}, Notes: world.notes(), outputs: world.Outputs}
 	declared := make(map[Address]bool, len(desired))

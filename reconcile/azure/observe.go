@@ -69,6 +69,7 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		return nil, err
 	}
 	live = append(live, absent...)
+	live = append(live, noteNetworks(request.Resources, live)...)
 	for _, cluster := range all { // what has left the file
 		if declared[strings.ToLower(text(cluster, "id"))] {
 			continue

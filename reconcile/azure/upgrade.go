@@ -76,10 +76,13 @@ func (d *Driver) checkVersions(ctx context.Context, declared []reconcile.Resourc
 		l := there[r.Address]
 		switch {
 		case wanted == "" || isCluster && own.Attach != nil || !isCluster && !isPool:
-		case l == nil && isCluster:
+		case l == nil && isCluster && location != "":
 			all, err := d.offered(ctx, location)
 			if err != nil {
 				return nil, err
+			}
+			if len(all) == 0 { // nothing is known of the region: AKS says itself what it does not have
+				continue
 			}
 			absent = append(absent, reconcile.Live{Address: r.Address, Absent: true, Refused: check(all, wanted, location), Notes: about(all, wanted)})
 		case l == nil || l.Owner != d.stack.Name && !r.Adopt || !behind(r.Desired, l.Body) || l.Refused != nil:
@@ -92,7 +95,9 @@ func (d *Driver) checkVersions(ctx context.Context, declared []reconcile.Resourc
 			if err != nil {
 				return nil, err
 			}
-			planned(l, all, wanted, region, isCluster)
+			if len(all) > 0 {
+				planned(l, all, wanted, region, isCluster)
+			}
 		}
 	}
 	return absent, nil
