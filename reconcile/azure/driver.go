@@ -60,7 +60,7 @@ type Driver struct {
 
 	mu       sync.Mutex
 	writers  map[string]*sync.Mutex // by cluster ID: AKS takes one operation at a time
-	versions map[string][]release     // of Kubernetes, by region
+	versions map[string][]release   // of Kubernetes, by region
 }
 
 // Options are what the driver needs beside a connection. The zero value works, but for what
