@@ -11,12 +11,13 @@ import (
 
 // TestModelForms: the forms that az ml has for a model mean what they mean there.
 func TestModelForms(t *testing.T) {
-	forms := `models: [churn:3, "azureml:base:2", azureml://registries/shared/models/e5/versions/7, {name: big, version: 4, registry: shared}]`
+	const registryID = "/subscriptions/00000000-0000-0000-0000-000000000001/resourceGroups/ml/providers/Microsoft.MachineLearningServices/registries/shared"
+	forms := `models: [churn:3, "azureml:base:2", azureml://registries/shared/models/e5/versions/7, {name: big, version: 4, registry: ` + registryID + `}]`
 	stack, diags := Parse("amlaks.yaml", []byte(strings.Replace(baseFile, "models: [churn:3]", forms, 1)), caseDir(t))
 	if stack == nil {
 		t.Fatal(diags)
 	}
-	want := []Model{{Name: "churn", Version: "3"}, {Name: "base", Version: "2"}, {Name: "e5", Version: "7", Registry: "shared"}, {Name: "big", Version: "4", Registry: "shared"}}
+	want := []Model{{Name: "churn", Version: "3"}, {Name: "base", Version: "2"}, {Name: "e5", Version: "7", Registry: "shared"}, {Name: "big", Version: "4", Registry: registryID}}
 	if diff := cmp.Diff(want, stack.Services[0].Models); diff != "" {
 		t.Error(diff)
 	}
@@ -53,7 +54,7 @@ amlaks.yaml:11:14: services[0].models[0]: must be NAME:VERSION, such as churn:3
 amlaks.yaml:11:49: services[0].models[0].path: cannot stand beside registry: a model is either of a registry or beside the file
    11 |     models: [{name: a, version: 1, registry: r, path: score}, {name: b, version: 1, registry: a/b}]
       |                                                       ^
-amlaks.yaml:11:85: services[0].models[1].registry: must be the name of an Azure ML registry: letters, digits, - and _
+amlaks.yaml:11:85: services[0].models[1].registry: must be the name of an Azure ML registry (letters, digits, - and _), or its resource ID (az ml registry show --query id)
    11 |     models: [{name: a, version: 1, registry: r, path: score}, {name: b, version: 1, registry: a/b}]
       |                                                                                               ^
 `},

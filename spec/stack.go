@@ -265,7 +265,7 @@ type EntraToken struct {
 }
 
 // Model is a model version registered in the workspace, written name:version in
-// the file; with Registry, one of an Azure ML registry; with Path, a file or folder
+// the file; with Registry, one of an Azure ML registry (a name or a resource ID); with Path, a file or folder
 // beside the file that was never registered.
 type Model struct {
 	Name     string `json:"name"`

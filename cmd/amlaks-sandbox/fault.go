@@ -66,7 +66,7 @@ func fault(f *folder) *cobra.Command {
 	flags.IntVar(&wanted.Status, "status", 0, "answer with this HTTP status")
 	flags.StringVar(&retryAfter, "retry-after", "", "with --status: seconds")
 	flags.StringVar(&wanted.Code, "code", "", "with --status: the error code")
-	flags.StringVar(&wanted.Reset, "reset", "", "reset the connection: before or after the request takes effect, or in the middle of an upload to the registry")
+	flags.StringVar(&wanted.Reset, "reset", "", "reset the connection: before or after the request takes effect, or in the middle of an upload to the registry or of a blob that is read")
 	flags.StringVar(&stall, "stall", "", "answer this much later, like 5s")
 	flags.StringVar(&wanted.Operation, "operation", "", "how the long-running operation ends that it starts: failed, failed:CODE or never")
 	flags.BoolVar(&clear, "clear", false, "take all faults back; operations that were never to end go on")

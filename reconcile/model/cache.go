@@ -159,7 +159,7 @@ func (c cache) put(key string, files []kept) (string, error) {
 	}
 	final := c.tree(key)
 	switch err := os.Rename(dir, final); {
-	case err == nil, errors.Is(err, fs.ErrExist), errors.Is(err, unix.ENOTEMPTY): // another process was faster
+	case err == nil, errors.Is(err, fs.ErrExist): // another process was faster
 		return filepath.Join(final, filesName), nil
 	default:
 		return "", err
@@ -169,45 +169,51 @@ func (c cache) put(key string, files []kept) (string, error) {
 // link makes a second name for a file, or a copy where a file system has no such links, or no
 // more of them.
 func link(from, to string) error {
-	if os.Link(from, to) == nil {
-		return nil
+	err := os.Link(from, to)
+	if err == nil || errors.Is(err, fs.ErrExist) || errors.Is(err, fs.ErrNotExist) {
+		return err
 	}
 	in, err := os.Open(from)
 	if err != nil {
 		return err
 	}
 	defer in.Close()
-	out, err := os.OpenFile(to, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o444)
+	out, err := os.CreateTemp(filepath.Dir(to), ".new-*")
 	if err != nil {
 		return err
 	}
+	defer os.Remove(out.Name()) // gone already when all went well
 	_, err = io.Copy(out, in)
-	return errors.Join(err, out.Close())
+	if err := errors.Join(err, out.Chmod(0o444), out.Sync(), out.Close()); err != nil {
+		return err
+	}
+	return os.Rename(out.Name(), to)
 }
 
-// keep makes an object of a file that holds a whole blob, and remembers that it does.
+// keep makes an object of a file that holds a whole blob, and remembers that it does. The file
+// loses its own name last: a process that is killed before that need not fetch the blob again.
 func (c cache) keep(ctx context.Context, file *os.File, key, digest string) error {
-	if err := errors.Join(file.Chmod(0o444), file.Sync()); err != nil {
+	if err := file.Sync(); err != nil {
 		return err
 	}
 	object := c.object(digest)
-	if there, err := digestOf(ctx, object); err == nil && there == digest {
-		err = os.Remove(file.Name()) // another blob has the same content, and its object stays the one
-		if err != nil {
+	if there, err := digestOf(ctx, object); err != nil || there != digest { // else another blob has the same content
+		if err := os.Remove(object); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-	} else if err := os.Rename(file.Name(), object); err != nil {
-		return err
+		if err := link(file.Name(), object); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
 	}
 	temporary, err := os.CreateTemp(filepath.Join(c.dir, "known"), ".new-*")
 	if err != nil {
 		return err
 	}
 	defer os.Remove(temporary.Name()) // gone already when all went well
-	if err := errors.Join(temporary.Close(), writeSynced(temporary.Name(), []byte(digest))); err != nil {
+	if err := errors.Join(temporary.Close(), writeSynced(temporary.Name(), []byte(digest)), os.Rename(temporary.Name(), c.known(key))); err != nil {
 		return err
 	}
-	return os.Rename(temporary.Name(), c.known(key))
+	return errors.Join(os.Remove(file.Name()), os.Chmod(object, 0o444))
 }
 
 var hexDigest = regexp.MustCompile(`^[0-9a-f]{64}$`)

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"sync"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore"
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/arm"
@@ -45,10 +46,11 @@ type Client struct {
 	factory    *armmachinelearning.ClientFactory
 	cache      cache
 
-	known      memo[artifact] // registered versions, by registry/name:version
-	containers memo[string]   // URLs, by datastore
-	registries memo[string]   // resource groups, by name
-	transfers  chan struct{}  // as many as may run at a time
+	known      memo[artifact]   // registered versions, by registry/name:version
+	containers memo[string]     // URLs, by datastore
+	registries memo[mlRegistry] // by name
+	fetching   sync.Map         // chan struct{}, by tree: one at a time
+	transfers  chan struct{}    // as many as may run at a time
 }
 
 // New makes a client over a connection to Resource Manager.
@@ -99,6 +101,15 @@ func (c *Client) Files(ctx context.Context, m spec.Model, progress func(string))
 	found, err := c.find(ctx, m)
 	if err != nil {
 		return "", err
+	}
+	// Services of one run often share a model: the first fetches it, and the others find it.
+	gate, _ := c.fetching.LoadOrStore(treeKey(found), make(chan struct{}, 1))
+	alone := gate.(chan struct{})
+	select {
+	case alone <- struct{}{}:
+		defer func() { <-alone }()
+	case <-ctx.Done():
+		return "", context.Cause(ctx)
 	}
 	return c.fetch(ctx, found, progress)
 }

@@ -33,6 +33,8 @@ func TestURIs(t *testing.T) {
 		"endpoint": strings.TrimPrefix(w.BlobEndpoint(), "http://"), "protocol": "http", "credentials": map[string]any{"credentialsType": "None"}}
 	const kind = "Microsoft.MachineLearningServices/workspaces/datastores"
 	w.Store(store+"ml-prod/datastores/workspaceartifactstore", kind, blob)
+	w.Store(store+"ml-prod/datastores/lake", kind, map[string]any{"datastoreType": "AzureDataLakeGen2", "accountName": "mlprodstorage",
+		"filesystem": "azureml-blobstore", "endpoint": blob["endpoint"], "protocol": "http", "credentials": map[string]any{"credentialsType": "None"}})
 	w.Store(store+"other", "Microsoft.MachineLearningServices/workspaces", map[string]any{})
 	w.Store(store+"other/datastores/theirs", kind, blob)
 	w.Store(store+"ml-prod/jobs/run_1", "Microsoft.MachineLearningServices/workspaces/jobs", map[string]any{
@@ -54,6 +56,7 @@ func TestURIs(t *testing.T) {
 		{strings.ToLower(own) + "/datastores/workspaceblobstore/paths/m/tree/", folder},
 		{strings.Replace(own, "/workspaces/ml-prod", "/providers/Microsoft.MachineLearningServices/workspaces/other", 1) + "/datastores/theirs/paths/m/tree", folder},
 		{w.BlobEndpoint() + "/mlprodstorage/azureml-blobstore/m/tree", folder},
+		{"azureml://datastores/lake/paths/m/tree", folder},
 		{"azureml://datastores/workspaceblobstore/paths/empty", map[string]string{"empty/none": ""}},
 		{"runs:/run_1/outputs/model", map[string]string{"model/w.bin": "w"}},
 		{"azureml://jobs/run_1/outputs/artifacts/paths/outputs/model/", map[string]string{"model/w.bin": "w"}},
@@ -76,9 +79,15 @@ func TestURIs(t *testing.T) {
 			}
 		}
 	}
-	got := files(t, w.client(), spec.Model{Name: "base", Version: "1", Registry: "shared"})
-	if string(got["weights/r.bin"]) != "r" {
-		t.Errorf("from the registry: %v", got)
+	const id = "/subscriptions/" + sandbox.SubscriptionID + "/resourceGroups/ml-prod/providers/Microsoft.MachineLearningServices/registries/shared"
+	for _, registry := range []string{"Shared", id} {
+		got := files(t, w.client(), spec.Model{Name: "base", Version: "1", Registry: registry})
+		if string(got["weights/r.bin"]) != "r" {
+			t.Errorf("from registry %s: %v", registry, got)
+		}
+		if latest, err := w.LatestInRegistry(t.Context(), registry, "base"); latest != "1" || err != nil {
+			t.Errorf("latest of registry %s: %q, %v", registry, latest, err)
+		}
 	}
 }
 
@@ -113,6 +122,9 @@ func TestFailures(t *testing.T) {
 	w.register("wine", "2", []byte("x"))
 	w.Store("/subscriptions/"+sandbox.SubscriptionID+"/resourceGroups/ml-prod/providers/Microsoft.MachineLearningServices/workspaces/ml-prod/datastores/files",
 		"Microsoft.MachineLearningServices/workspaces/datastores", map[string]any{"datastoreType": "AzureFile", "accountName": "a", "fileShareName": "f"})
+	if err := w.RegisterRegistryModel("ours", "m", "2", tree(t, "m", map[string][]byte{"w": nil})); err != nil {
+		t.Fatal(err)
+	}
 	const paths = "azureml://datastores/workspaceblobstore/paths/"
 	for i, test := range []struct {
 		name, uri string
@@ -127,6 +139,7 @@ func TestFailures(t *testing.T) {
 			"datastore d of workspace none: HTTP 404", ""},
 		{"a file share", "azureml://datastores/files/paths/m", reconcile.ReasonNotFound, "datastore files is not a blob container", "azure_blob"},
 		{"registry unknown", "azureml://registries/azureml/models/m/versions/1", reconcile.ReasonNotFound, "no Azure ML registry azureml", "az ml model create"},
+		{"version not in the registry", "azureml://registries/ours/models/m/versions/1", reconcile.ReasonNotFound, "model m:1 is not in registry ours", "az ml model list --registry-name ours"},
 		{"foreign host", "https://models.example.com/c/p", reconcile.ReasonForbidden, "not Azure's blob storage", "blob.core.windows.net"},
 		{"signed URL", "https://acct.blob.core.windows.net/c/p?sig=hush", reconcile.ReasonNotFound, "cannot be read here", "without a signature"},
 		{"password", "https://u:hush@acct.blob.core.windows.net/c/p", reconcile.ReasonNotFound, "https://acct.blob.core", ""},

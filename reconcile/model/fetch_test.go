@@ -3,6 +3,7 @@ package model
 import (
 	"bytes"
 	"context"
+	"crypto/md5"
 	"errors"
 	"fmt"
 	"io"
@@ -295,6 +296,37 @@ func TestBlobChangesMeanwhile(t *testing.T) {
 	_, err := w.client().Files(patient(t), churn, quiet)
 	if reconcile.ReasonOf(err) != reconcile.ReasonConflict || !strings.Contains(reconcile.HintOf(err), "register what is new as a new version") {
 		t.Errorf("a blob that does not come to rest: %v", err)
+	}
+	if left, err := os.ReadDir(filepath.Join(w.cache, "models", "partial")); err != nil || len(left) > 0 {
+		t.Errorf("left of blobs that are no more: %v, %v", left, err)
+	}
+}
+
+// A process that is killed when it has the whole blob, and has not yet said so, has fetched it.
+func TestKilledAtTheEnd(t *testing.T) {
+	t.Parallel()
+	w := start(t, nil)
+	content := large()
+	w.register("churn", "3", content)
+	files(t, w.Client, churn)
+	cache := w.Client.cache
+	known, err := filepath.Glob(cache.known("*"))
+	if err != nil || len(known) != 1 {
+		t.Fatal(known, err)
+	}
+	var journal strings.Builder
+	for i := range ranges {
+		fmt.Fprintf(&journal, "%d %x\n", i, md5.Sum(content[i*rangeSize:min((i+1)*rangeSize, len(content))]))
+	}
+	partial := cache.partial(filepath.Base(known[0]))
+	if err := errors.Join(os.Remove(known[0]), os.RemoveAll(cache.tree("")), os.WriteFile(partial, content, 0o600),
+		os.WriteFile(partial+".done", []byte(journal.String()), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	w.ClearRequests()
+	want(t, files(t, w.client(), churn), content)
+	if n := len(w.blobReads()); n != 0 {
+		t.Errorf("%d ranges fetched of a blob that is here", n)
 	}
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/to"
@@ -103,13 +102,17 @@ func value[T any](p *T) (v T) {
 
 // LatestInRegistry gives the version of a registry's model that was created last.
 func (c *Client) LatestInRegistry(ctx context.Context, registry, name string) (string, error) {
-	group, err := c.registries.get(strings.ToLower(registry), func() (string, error) { return c.registryGroup(ctx, registry) })
+	in, err := c.registry(ctx, registry)
 	if err != nil {
 		return "", err
 	}
-	answer, err := c.factory.NewRegistryModelContainersClient().Get(ctx, group, registry, name, nil)
+	client, err := armmachinelearning.NewRegistryModelContainersClient(in.subscription, c.credential, c.arm)
 	if err != nil {
-		return "", explain(fmt.Sprintf("read model %s of registry %s", name, registry), err)
+		return "", err
+	}
+	answer, err := client.Get(ctx, in.group, in.name, name, nil)
+	if err != nil {
+		return "", explain(fmt.Sprintf("read model %s of registry %s", name, in.name), err)
 	}
 	if answer.Properties == nil {
 		return "", nil

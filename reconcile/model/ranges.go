@@ -47,10 +47,10 @@ func (c *Client) fetchFile(ctx context.Context, client *container.Client, found 
 		return c.cache.blob(ctx, key, f.size)
 	}
 	defer p.close()
-	t.add(p.resume)
 	if p.resume > 0 {
 		t.say(fmt.Sprintf("%s of %s are here already", mebibytes(p.resume), f.rel))
 	}
+	t.add(p.resume)
 	group, groupCtx := errgroup.WithContext(ctx)
 	group.SetLimit(maxTransfers)
 	from := client.NewBlobClient(f.name)
@@ -58,6 +58,9 @@ func (c *Client) fetchFile(ctx context.Context, client *container.Client, found 
 		group.Go(func() error { return c.fetchRange(groupCtx, from, found, f, p, index, t) })
 	}
 	if err := group.Wait(); err != nil {
+		if errors.Is(err, errMoved) { // nobody will ask for this one again
+			err = errors.Join(err, p.forget())
+		}
 		return "", err
 	}
 	digest, sum, err := whole(ctx, f, p)

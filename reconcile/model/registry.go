@@ -13,36 +13,42 @@ import (
 	"github.com/amlaks/amlaks/reconcile"
 )
 
-// registryVersion is a model version of an Azure ML registry.
+// mlRegistry is an Azure ML registry.
+type mlRegistry struct{ subscription, group, name string }
+
+// registryVersion is a model version of a registry.
 type registryVersion struct {
-	group, registry, name, version string
-	blobURI                        string
+	in            mlRegistry
+	name, version string
+	blobURI       string
 }
 
 // assetID is how the data plane of registries names a version.
 func (v registryVersion) assetID() string {
-	return scheme + "registries/" + v.registry + "/models/" + v.name + "/versions/" + v.version
+	return scheme + "registries/" + v.in.name + "/models/" + v.name + "/versions/" + v.version
 }
 
-// findInRegistry resolves a version of a registry. Registries are resources beside the
-// workspace, and a URI says neither their group nor their subscription: they are looked for
-// in the workspace's.
+// findInRegistry resolves a version of a registry.
 func (c *Client) findInRegistry(ctx context.Context, label string, p place) (artifact, error) {
-	group, err := c.registries.get(strings.ToLower(p.registry), func() (string, error) { return c.registryGroup(ctx, p.registry) })
+	in, err := c.registry(ctx, p.registry)
 	if err != nil {
 		return artifact{}, err
 	}
-	version := &registryVersion{group: group, registry: p.registry, name: p.name, version: p.version}
-	answer, err := c.factory.NewRegistryModelVersionsClient().Get(ctx, group, p.registry, p.name, p.version, nil)
+	client, err := armmachinelearning.NewRegistryModelVersionsClient(in.subscription, c.credential, c.arm)
+	if err != nil {
+		return artifact{}, err
+	}
+	version := &registryVersion{in: in, name: p.name, version: p.version}
+	answer, err := client.Get(ctx, in.group, in.name, p.name, p.version, nil)
 	if isStatus(err, http.StatusNotFound) {
 		return artifact{}, &reconcile.Failure{
 			Reason: reconcile.ReasonNotFound,
-			Err:    fmt.Errorf("model %s:%s is not in registry %s", p.name, p.version, p.registry),
-			Hint:   fmt.Sprintf("az ml model list --registry-name %s --name %s shows what is", p.registry, p.name),
+			Err:    fmt.Errorf("model %s:%s is not in registry %s", p.name, p.version, in.name),
+			Hint:   fmt.Sprintf("az ml model list --registry-name %s --name %s shows what is", in.name, p.name),
 		}
 	}
 	if err != nil {
-		return artifact{}, explain("read "+version.assetID(), err)
+		return artifact{}, version.forbidden(explain("read "+version.assetID(), err))
 	}
 	if answer.Properties == nil || answer.Properties.ModelURI == nil {
 		return artifact{}, fmt.Errorf("%s has no URI", version.assetID())
@@ -55,29 +61,49 @@ func (c *Client) findInRegistry(ctx context.Context, label string, p place) (art
 	return artifact{label: label, uri: version.assetID(), container: at.container, path: at.path, registry: version}, nil
 }
 
-// registryGroup finds the resource group of a registry.
-func (c *Client) registryGroup(ctx context.Context, name string) (string, error) {
-	pager := c.factory.NewRegistriesClient().NewListBySubscriptionPager(nil)
-	for pager.More() {
-		page, err := pager.NextPage(ctx)
-		if err != nil {
-			return "", explain("look for registry "+name, err)
-		}
-		for _, r := range page.Value {
-			if r.Name == nil || r.ID == nil || !strings.EqualFold(*r.Name, name) {
-				continue
-			}
-			parts := strings.Split(*r.ID, "/") // /subscriptions/S/resourceGroups/G/...
-			if len(parts) > 4 && strings.EqualFold(parts[3], "resourceGroups") {
-				return parts[4], nil
-			}
-		}
+// registry finds a registry by its name or resource ID. Registries are resources beside the
+// workspace, and a name says neither their group nor their subscription: it is looked for in
+// the workspace's.
+func (c *Client) registry(ctx context.Context, ref string) (mlRegistry, error) {
+	if in, ok := registryOfID(ref); ok {
+		return in, nil
 	}
-	return "", &reconcile.Failure{
-		Reason: reconcile.ReasonNotFound,
-		Err:    fmt.Errorf("subscription %s has no Azure ML registry %s that this identity can see", c.options.SubscriptionID, name),
-		Hint:   "it needs AzureML Registry User on the registry; from a registry elsewhere (azureml, HuggingFace), copy the model into the workspace: az ml model create",
+	return c.registries.get(strings.ToLower(ref), func() (mlRegistry, error) {
+		pager := c.factory.NewRegistriesClient().NewListBySubscriptionPager(nil)
+		for pager.More() {
+			page, err := pager.NextPage(ctx)
+			if err != nil {
+				return mlRegistry{}, explain("look for registry "+ref, err)
+			}
+			for _, r := range page.Value {
+				if in, ok := registryOfID(value(r.ID)); ok && strings.EqualFold(in.name, ref) {
+					return in, nil
+				}
+			}
+		}
+		return mlRegistry{}, &reconcile.Failure{
+			Reason: reconcile.ReasonNotFound,
+			Err:    fmt.Errorf("subscription %s has no Azure ML registry %s that this identity can see", c.options.SubscriptionID, ref),
+			Hint: "it needs AzureML Registry User on it; of a registry in another subscription write the resource ID (registry: /subscriptions/...); " +
+				"from one of Microsoft's (azureml, HuggingFace) copy the model into the workspace: az ml model create",
+		}
+	})
+}
+
+// registryOfID reads /subscriptions/S/resourceGroups/G/providers/P/registries/R.
+func registryOfID(id string) (mlRegistry, bool) {
+	parts := strings.Split(id, "/")
+	if len(parts) != 9 || !strings.EqualFold(parts[1], "subscriptions") || !strings.EqualFold(parts[3], "resourceGroups") || !strings.EqualFold(parts[7], "registries") {
+		return mlRegistry{}, false
 	}
+	return mlRegistry{subscription: parts[2], group: parts[4], name: parts[8]}, true
+}
+
+func (v registryVersion) forbidden(err error) error {
+	if reconcile.ReasonOf(err) != reconcile.ReasonForbidden {
+		return err
+	}
+	return &reconcile.Failure{Reason: reconcile.ReasonForbidden, Err: err, Hint: "the identity needs AzureML Registry User on registry " + v.in.name}
 }
 
 // signed gives the container's URL with a signature to read it by. The signature is a secret.
@@ -85,14 +111,17 @@ func (c *Client) registryGroup(ctx context.Context, name string) (string, error)
 func (c *Client) signed(ctx context.Context, found artifact) (string, error) {
 	v := found.registry
 	asset := v.assetID()
-	answer, err := c.factory.NewRegistryDataReferencesClient().GetBlobReferenceSAS(ctx, v.group, v.registry, v.name, v.version,
+	client, err := armmachinelearning.NewRegistryDataReferencesClient(v.in.subscription, c.credential, c.arm)
+	if err != nil {
+		return "", err
+	}
+	answer, err := client.GetBlobReferenceSAS(ctx, v.in.group, v.in.name, v.name, v.version,
 		armmachinelearning.GetBlobReferenceSASRequestDto{AssetID: &asset, BlobURI: &v.blobURI}, nil)
 	if err != nil {
-		failure := explain("ask registry "+v.registry+" for access to "+found.label, err)
-		return "", withHint(failure, reconcile.ReasonForbidden, "the identity needs AzureML Registry User on registry "+v.registry)
+		return "", v.forbidden(explain("ask registry "+v.in.name+" for access to "+found.label, err))
 	}
 	if answer.BlobReferenceForConsumption == nil {
-		return "", fmt.Errorf("registry %s gives no access to %s", v.registry, found.label)
+		return "", fmt.Errorf("registry %s gives no access to %s", v.in.name, found.label)
 	}
 	switch credential := answer.BlobReferenceForConsumption.Credential.(type) {
 	case *armmachinelearning.SASCredential:
@@ -102,7 +131,7 @@ func (c *Client) signed(ctx context.Context, found artifact) (string, error) {
 	case *armmachinelearning.AnonymousAccessCredential:
 		return found.container, nil
 	}
-	return "", fmt.Errorf("registry %s gives access to %s in a way that is not known here", v.registry, found.label)
+	return "", fmt.Errorf("registry %s gives access to %s in a way that is not known here", v.in.name, found.label)
 }
 
 // withSignature adds the query of a signed URL, or a bare signature, to a container's URL. Its
@@ -121,14 +150,6 @@ func withSignature(container, signed string) (string, error) {
 		return "", fmt.Errorf("the signature that was given for %s cannot be read", container)
 	}
 	return container + "?" + query, nil
-}
-
-// withHint replaces the hint of a failure that has the reason.
-func withHint(err error, reason reconcile.Reason, hint string) error {
-	if reconcile.ReasonOf(err) == reason {
-		return &reconcile.Failure{Reason: reason, Err: err, Hint: hint}
-	}
-	return err
 }
 
 // legacy is the failure of everything in a workspace whose v1LegacyMode is on; nil when it is

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -182,7 +183,7 @@ func (c *Client) ofJob(ctx context.Context, p place) (place, error) {
 
 func below(folder, path string) string { return clean(folder + "/" + path) }
 
-// container is the URL of a blob datastore's container.
+// container is the URL of a datastore's container.
 func (c *Client) container(ctx context.Context, in scope, datastore string) (string, error) {
 	client, err := armmachinelearning.NewDatastoresClient(in.subscription, c.credential, c.arm)
 	if err != nil {
@@ -196,29 +197,31 @@ func (c *Client) container(ctx context.Context, in scope, datastore string) (str
 		}
 		return "", c.refused(ctx, in, doing, err)
 	}
-	blob, ok := answer.Properties.(*armmachinelearning.AzureBlobDatastore)
-	if !ok || blob.AccountName == nil || blob.ContainerName == nil {
+	// An account with a hierarchical namespace answers as a blob store too, and a file system of
+	// it is a container (multi-protocol access on Data Lake Storage).
+	var name, folder, protocol, endpoint string
+	switch store := answer.Properties.(type) {
+	case *armmachinelearning.AzureBlobDatastore:
+		name, folder, protocol, endpoint = value(store.AccountName), value(store.ContainerName), value(store.Protocol), value(store.Endpoint)
+	case *armmachinelearning.AzureDataLakeGen2Datastore:
+		name, folder, protocol, endpoint = value(store.AccountName), value(store.Filesystem), value(store.Protocol), value(store.Endpoint)
+	}
+	if name == "" || folder == "" {
 		return "", &reconcile.Failure{
 			Reason: reconcile.ReasonNotFound,
 			Err:    fmt.Errorf("datastore %s is not a blob container", datastore),
-			Hint:   "models are read from blob storage only: register the model from a datastore of type azure_blob",
+			Hint:   "models are read from blob storage: register the model from a datastore of type azure_blob or azure_data_lake_gen2",
 		}
 	}
-	protocol, endpoint := "https", "core.windows.net"
-	if blob.Protocol != nil {
-		protocol = *blob.Protocol
-	}
-	if blob.Endpoint != nil {
-		endpoint = *blob.Endpoint
-	}
+	protocol, endpoint = cmp.Or(protocol, "https"), cmp.Or(endpoint, "core.windows.net")
 	host := endpoint
 	if h, _, err := net.SplitHostPort(endpoint); err == nil {
 		host = h
 	}
 	if net.ParseIP(host) != nil {
-		return protocol + "://" + endpoint + "/" + *blob.AccountName + "/" + *blob.ContainerName, nil
+		return protocol + "://" + endpoint + "/" + name + "/" + folder, nil
 	}
-	return protocol + "://" + *blob.AccountName + ".blob." + endpoint + "/" + *blob.ContainerName, nil
+	return protocol + "://" + name + ".blob." + endpoint + "/" + folder, nil
 }
 
 // memo remembers what was found, not what failed, and asks once for what several want at a time.

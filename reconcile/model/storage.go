@@ -53,9 +53,12 @@ func (c *Client) withKey(ctx context.Context, found artifact, refusal error) (*c
 	}
 	answer, err := datastores.ListSecrets(ctx, found.scope.group, found.scope.workspace, found.datastore, nil)
 	if err != nil {
-		err = explain("read the key of datastore "+found.datastore, err)
-		return nil, withHint(err, reconcile.ReasonForbidden, fmt.Sprintf("its token was refused too: the identity needs Storage Blob Data Reader on storage account %s, "+
-			"or AzureML Data Scientist on the workspace, which may list the secrets of datastores", account(found.container)))
+		if err = explain("read the key of datastore "+found.datastore, err); reconcile.ReasonOf(err) == reconcile.ReasonForbidden {
+			err = &reconcile.Failure{Reason: reconcile.ReasonForbidden, Err: err,
+				Hint: fmt.Sprintf("its token was refused too: the identity needs Storage Blob Data Reader on storage account %s, "+
+					"or AzureML Data Scientist on the workspace, which may list the secrets of datastores", account(found.container))}
+		}
+		return nil, err
 	}
 	retry.Say(ctx, fmt.Sprintf("storage account %s refuses the identity's token; reading with the key of datastore %s", account(found.container), found.datastore))
 	switch secrets := answer.DatastoreSecretsClassification.(type) {
@@ -164,7 +167,7 @@ func (c *Client) storageFailure(doing string, found artifact, err error) error {
 	case tokenRefused(err):
 		failure.Hint = roleHint(found)
 		if found.registry != nil {
-			failure.Hint = "the identity needs AzureML Registry User on registry " + found.registry.registry
+			failure.Hint = "the identity needs AzureML Registry User on registry " + found.registry.in.name
 		}
 	case bloberror.HasCode(err, bloberror.AuthorizationFailure):
 		failure.Hint = "the firewall of storage account " + name + " refuses this machine: run amlaks inside its network, or let this address in"
@@ -172,6 +175,9 @@ func (c *Client) storageFailure(doing string, found artifact, err error) error {
 		failure.Hint = "storage account " + name + " lets nobody in by key: the identity needs Storage Blob Data Reader on it"
 	case bloberror.HasCode(err, bloberror.AuthenticationFailed):
 		failure.Hint = "the key or signature is no longer valid: az ml workspace sync-keys lets the workspace read the account's keys again"
+		if found.registry != nil {
+			failure.Hint = "a registry's signature is valid for a while only: run it again, what has been fetched is kept"
+		}
 	case bloberror.HasCode(err, bloberror.ContainerNotFound):
 		failure.Reason = reconcile.ReasonNotFound
 		failure.Hint = "storage account " + name + " has no such container: the datastore is out of date"

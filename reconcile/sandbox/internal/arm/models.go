@@ -1,6 +1,7 @@
 package arm
 
 import (
+	"encoding/json"
 	"net/http"
 	"slices"
 	"strconv"
@@ -107,6 +108,9 @@ func (s *Server) routeML(w http.ResponseWriter, r *request) *apiError {
 	case r.Method == http.MethodPost && len(p) == 11 && p[8] == "datastores" && p[10] == "listsecrets":
 		return s.postSecret(w, r, "workspaces/datastores/listSecrets/action")
 	case r.Method == http.MethodPost && len(p) == 12 && p[6] == "registries" && p[8] == "datareferences":
+		if err := checkReference(r); err != nil {
+			return err
+		}
 		return s.postSecret(w, r, "registries/assets/read")
 	case r.Method == http.MethodGet && len(p) == 11 && p[8] == "models" && p[10] == "versions":
 		return s.listModelVersions(w, r)
@@ -121,6 +125,24 @@ func (s *Server) legacyMode(workspace string) *apiError {
 	defer s.mu.Unlock()
 	if on, _ := at(s.state.Resources[workspace], "properties.v1LegacyMode").(bool); on {
 		return refusal(http.StatusForbidden, "UserError", "The workspace has v1_legacy_mode enabled: this operation over public Azure Resource Manager is not allowed.")
+	}
+	return nil
+}
+
+// checkReference checks the body of a request for access to an asset (GetBlobReferenceSASRequestDto).
+func checkReference(r *request) *apiError {
+	var asked struct {
+		AssetID string `json:"assetId"`
+		BlobURI string `json:"blobUri"`
+	}
+	decoder := json.NewDecoder(r.Body)
+	decoder.DisallowUnknownFields()
+	if err := decoder.Decode(&asked); err != nil {
+		return refusal(http.StatusBadRequest, "InvalidRequestContent", "The request content was invalid and could not be deserialized: '%s'.", err)
+	}
+	want := "azureml://registries/" + r.names[7] + "/models/" + r.names[9] + "/versions/" + r.names[11]
+	if !strings.EqualFold(asked.AssetID, want) || asked.BlobURI == "" {
+		return refusal(http.StatusBadRequest, "UserError", "The asset '%s' at '%s' is not '%s'.", asked.AssetID, asked.BlobURI, want)
 	}
 	return nil
 }
