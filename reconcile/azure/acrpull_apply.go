@@ -15,7 +15,7 @@ import (
 // read implements part.
 func (p *acrPull) read(ctx context.Context, d *Driver, step reconcile.Step) (*reconcile.Live, error) {
 	at := registry{id: step.Inputs[inputRegistryID], server: step.Outputs[WorkspaceAddress(d.stack)][OutputRegistry]}
-	if step.Resource == nil {
+	if p.id != "" { // one that was seen
 		found, err := d.arm.get(ctx, p.id, authorizationVersion)
 		if err != nil || found == nil {
 			return nil, explain("read "+p.id, err)

@@ -1,5 +1,7 @@
-// Package azure is the driver for what lives in Azure Resource Manager: the workspace
-// (read), AKS clusters and their node pools (made, changed, attached, deleted).
+// Package azure is the driver for what lives in Azure Resource Manager: the workspace (read, or
+// made with what it needs where there is none), AKS clusters and their node pools (made,
+// changed, attached, deleted), the right of their nodes to pull from the registry, and their
+// entries in the workspace.
 //
 // Bodies are sent as JSON overlaid on what is live, over azcore's own pipeline, so that a
 // property that no version of the SDK knows survives an update. Ownership travels in tags

@@ -10,9 +10,10 @@ import (
 	"github.com/amlaks/amlaks/reconcile"
 )
 
-// Observe implements reconcile.Driver: one GET for the workspace, one list call for all
-// clusters and pools of each subscription that the identity can see, and a GET for a cluster
-// that is attached from one that it cannot.
+// Observe implements reconcile.Driver: one GET for the workspace and one for its registry, one
+// list call for all clusters and pools of each subscription that the identity can see, a GET for
+// a cluster that is attached from one that it cannot, one list of the registry's role
+// assignments, and one of the workspace's computes.
 func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reconcile.Live, error) {
 	workspace, err := d.observeWorkspace(ctx)
 	if err != nil {

@@ -1,7 +1,8 @@
 // Package arm is the sandbox's Azure Resource Manager: a stateful http.Handler that the
 // unmodified clients of the Azure SDK accept. It knows AKS clusters and their node pools
-// (with long-running operations, paging, entity tags and the refusals of the real one) and,
-// for reading, a workspace with its registry, storage and registered models.
+// (with long-running operations, paging, entity tags and the refusals of the real one), a
+// workspace with what it is made of (storage account, key vault, Application Insights,
+// registry), its computes, registered models, and role assignments.
 package arm
 
 import (
