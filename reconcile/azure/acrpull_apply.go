@@ -67,6 +67,9 @@ func (p *acrPull) apply(ctx context.Context, d *Driver, step reconcile.Step) (ma
 	}
 	for {
 		given, err := d.assignments(ctx, scope)
+		if isStatus(err, http.StatusForbidden) {
+			return nil, nil // one who may assign roles and not see them has done what there is to do
+		}
 		if err != nil {
 			return nil, explain("list the role assignments of "+scope, err)
 		}
@@ -92,7 +95,7 @@ func (p *acrPull) assign(ctx context.Context, d *Driver, step reconcile.Step, sc
 		"principalType": "ServicePrincipal",
 		"description":   d.describePull(p.cluster),
 	}}
-	until := time.Now().Add(principalFor)
+	until := time.Now().Add(d.principalFor)
 	for {
 		step.Progress("waiting for Azure to assign the role")
 		err := d.arm.write(ctx, http.MethodPut, id, authorizationVersion, content, nil)
@@ -106,7 +109,12 @@ func (p *acrPull) assign(ctx context.Context, d *Driver, step reconcile.Step, sc
 				Hint: fmt.Sprintf("an owner of it runs: az role assignment create --role AcrPull --assignee-object-id %s --assignee-principal-type ServicePrincipal --scope %s",
 					principal, scope),
 			}
-		case !isCode(err, "PrincipalNotFound") || time.Now().After(until):
+		case isCode(err, "PrincipalNotFound") && time.Now().After(until):
+			return &reconcile.Failure{
+				Reason: reconcile.ReasonNotFound, Err: fmt.Errorf("assign AcrPull on %s: %w", scope, bare(err)),
+				Hint: "is the cluster in a subscription of another tenant? then see to it that its nodes may pull, and set workspace.grantAcrPull: false",
+			}
+		case !isCode(err, "PrincipalNotFound"):
 			return explain("assign AcrPull on "+scope, err)
 		}
 		step.Progress("waiting for Entra ID to know the cluster's identity")

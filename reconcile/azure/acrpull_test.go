@@ -310,3 +310,17 @@ func TestAcrPullGivenMeanwhile(t *testing.T) {
 	wantDone(t, s.apply(t.Context()))
 	w.wantAssignments(acrPull + " " + w.kubelet("prod"))
 }
+
+// An identity that never becomes known, of another tenant perhaps, is not waited for without end.
+func TestAcrPullOfAStranger(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.fault(sandbox.Fault{Method: "PUT", Path: "roleAssignments", Count: 1000, Status: http.StatusBadRequest, Code: "PrincipalNotFound"})
+	s := w.plan(pulling(oneCluster), reconcile.Options{})
+	s.driver.SetPrincipalFor(20 * time.Millisecond)
+	result := s.apply(t.Context())
+	wantFailure(t, result, pullAddress, reconcile.Failed, reconcile.ReasonNotFound)
+	if hint := reconcile.HintOf(outcome(t, result, pullAddress).Err); !strings.Contains(hint, "another tenant") {
+		t.Errorf("hint %q", hint)
+	}
+}

@@ -122,7 +122,7 @@ func (d *Driver) liveCompute(address reconcile.Address, p *compute, found body, 
 	}
 	name := text(found, "name")
 	own := declared.Spec.(*compute)
-	if kind, of := text(found, "properties", "computeType"), text(found, "properties", "resourceId"); !strings.EqualFold(kind, string(ml.ComputeTypeAKS)) || !strings.EqualFold(of, own.clusterID) {
+	if kind, of := text(found, "properties", "computeType"), text(found, "properties", "resourceId"); !strings.EqualFold(kind, string(ml.ComputeTypeAKS)) || of != "" && !strings.EqualFold(of, own.clusterID) {
 		l.Refused = &reconcile.Failure{
 			Reason: reconcile.ReasonImmutable,
 			Err: fmt.Errorf("the workspace has another compute of that name, of type %s (%s), and none is written over: az ml compute detach --name %s, or give the cluster another name",
@@ -133,6 +133,9 @@ func (d *Driver) liveCompute(address reconcile.Address, p *compute, found body, 
 	desired := clone(declared.Desired)
 	delete(desired, "location")
 	for _, diff := range reconcile.Differences(desired, found, computeCompare) {
+		if diff.Before == nil {
+			continue // the service shows it to nobody
+		}
 		l.Notes = append(l.Notes, reconcile.Note{
 			Level:   reconcile.Warning,
 			Message: fmt.Sprintf("the workspace has it with %s %v, not %v, and a compute is never written over", diff.Path, diff.Before, diff.After),

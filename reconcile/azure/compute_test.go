@@ -92,10 +92,12 @@ func TestComputeThatIsThere(t *testing.T) {
 		more    string
 		refused bool
 		note    string
+		hidden  bool
 	}{
-		"the same":       {clusterID("existing"), ", purpose: FastProd", false, ""},
-		"with a purpose": {clusterID("existing"), "", false, "clusterPurpose FastProd, not DevTest"},
-		"of another":     {clusterID("other"), "", true, ""},
+		"the same":           {clusterID("existing"), ", purpose: FastProd", false, "", false},
+		"with a purpose":     {clusterID("existing"), "", false, "clusterPurpose FastProd, not DevTest", false},
+		"of another":         {clusterID("other"), "", true, "", false},
+		"that shows nothing": {clusterID("existing"), "", false, "", true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -108,6 +110,9 @@ func TestComputeThatIsThere(t *testing.T) {
 				stack = strings.Replace(stack, "purpose: DevTest", "purpose: FastProd", 1)
 			}
 			w.converge(strings.Replace(stack, "attachToWorkspace: true", "attachToWorkspace: false", 1), reconcile.Options{Prune: true})
+			if test.hidden {
+				w.overlay(computeID, map[string]any{"properties": map[string]any{"properties": nil, "resourceId": nil}})
+			}
 			w.ClearRequests()
 			s := w.plan(stack, reconcile.Options{})
 			if test.refused {

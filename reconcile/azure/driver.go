@@ -56,7 +56,8 @@ type Driver struct {
 	stack   *spec.Stack
 	options Options
 
-	settleEvery time.Duration
+	settleEvery  time.Duration
+	principalFor time.Duration
 
 	mu       sync.Mutex
 	writers  map[string]*sync.Mutex // by cluster ID: AKS takes one operation at a time
@@ -79,7 +80,7 @@ func New(connection *Connection, stack *spec.Stack, o Options) (*Driver, error) 
 		return nil, err
 	}
 	return &Driver{
-		arm: c, prices: priceList(connection), stack: stack, options: o, settleEvery: settleEvery,
+		arm: c, prices: priceList(connection), stack: stack, options: o, settleEvery: settleEvery, principalFor: principalFor,
 		writers: map[string]*sync.Mutex{}, versions: map[string][]release{},
 	}, nil
 }

@@ -7,6 +7,9 @@ import (
 	"github.com/amlaks/amlaks/reconcile"
 )
 
+// SetPrincipalFor shortens the wait of a driver for Entra ID.
+func (d *Driver) SetPrincipalFor(long time.Duration) { d.principalFor = long }
+
 // SetSettleEvery shortens the waits of a driver.
 func (d *Driver) SetSettleEvery(every time.Duration) { d.settleEvery = every }
 

@@ -7,7 +7,7 @@
 // All of its state is in one folder. A sandbox that was killed at any moment goes on where it
 // was when it is started on that folder again, at the same addresses.
 //
-// It is no Azure: it knows the subscriptions it is told of, one workspace and one token, it checks no roles,
+// It is no Azure: it knows the subscriptions it is told of, one token, it checks no roles,
 // and it must never listen on anything but loopback.
 package sandbox
 
