@@ -80,7 +80,7 @@ func (d *Driver) pulls() []reconcile.Resource {
 
 // observePulls finds the roles of the declared clusters, and those that the stack has given to
 // others: one list of the registry's role assignments, whatever the number of clusters.
-func (d *Driver) observePulls(ctx context.Context, declared []reconcile.Resource, live []reconcile.Live, at registry) ([]reconcile.Live, error) {
+func (d *Driver) observePulls(ctx context.Context, declared []reconcile.Resource, live []reconcile.Live, all []body, at registry) ([]reconcile.Live, error) {
 	if !d.grantsPulls() || at.server == "" {
 		return nil, nil
 	}
@@ -122,10 +122,15 @@ func (d *Driver) observePulls(ctx context.Context, declared []reconcile.Resource
 			used[l.Handle.(*acrPull).id] = true
 		}
 	}
+	byKubelet := make(map[string]body, len(all))
+	for _, cluster := range all {
+		byKubelet[strings.ToLower(kubelet(cluster))] = cluster
+	}
 	for _, assignment := range given { // what has left the file
 		name, ours := d.pullOf(assignment)
 		id := text(assignment, "id")
-		if !ours || used[id] {
+		cluster := byKubelet[strings.ToLower(text(assignment, "properties", "principalId"))]
+		if !ours || used[id] || d.pullOwner(assignment, cluster) == "" {
 			continue
 		}
 		address := AcrPullAddress(name)
@@ -133,7 +138,7 @@ func (d *Driver) observePulls(ctx context.Context, declared []reconcile.Resource
 			address += reconcile.Address("/" + text(assignment, "name"))
 		}
 		taken[address] = true
-		out = append(out, d.pull(address, &acrPull{cluster: name}, assignment, at))
+		out = append(out, d.pull(address, &acrPull{cluster: name, clusterID: text(cluster, "id")}, assignment, cluster, at))
 	}
 	return out, nil
 }
@@ -178,12 +183,12 @@ func (d *Driver) livePull(address reconcile.Address, p *acrPull, cluster body, g
 	if found == nil {
 		return nil
 	}
-	l := d.pull(address, p, found, at)
+	l := d.pull(address, p, found, cluster, at)
 	return &l
 }
 
-// pull is a role assignment as the engine sees it. One that somebody else has made is nobody's.
-func (d *Driver) pull(address reconcile.Address, p *acrPull, assignment body, at registry) reconcile.Live {
+// pull is a role assignment as the engine sees it.
+func (d *Driver) pull(address reconcile.Address, p *acrPull, assignment, cluster body, at registry) reconcile.Live {
 	properties, _ := assignment["properties"].(body)
 	shown := body{"role": pullRoles[roleOf(assignment)], "registry": at.server}
 	l := reconcile.Live{
@@ -191,9 +196,7 @@ func (d *Driver) pull(address reconcile.Address, p *acrPull, assignment body, at
 		Handle:    &acrPull{cluster: p.cluster, clusterID: p.clusterID, id: text(assignment, "id")},
 		DependsOn: []reconcile.Address{ClusterAddress(p.cluster)},
 	}
-	if _, ours := d.pullOf(assignment); ours {
-		l.Owner = d.stack.Name
-	}
+	l.Owner = d.pullOwner(assignment, cluster)
 	if since, err := time.Parse(time.RFC3339, text(properties, "createdOn")); err == nil {
 		l.Outputs = map[string]string{OutputPullGranted: since.UTC().Format(time.RFC3339)}
 	}
@@ -239,6 +242,22 @@ func (d *Driver) pullOf(assignment body) (cluster string, ours bool) {
 	rest, _ := strings.CutPrefix(description, pullPrefix)
 	cluster, _, _ = strings.Cut(rest, ",")
 	return cluster, cluster != "" && description == d.describePull(cluster)
+}
+
+// pullOwner is whose an assignment is to take away: the stack's, or nobody's. Azure has one for
+// the same role, principal and scope, so stacks that use one cluster share it: whichever made
+// it, the last of them takes it away. One that no stack has made stays.
+func (d *Driver) pullOwner(assignment, cluster body) string {
+	_, ours := d.pullOf(assignment)
+	if cluster != nil {
+		made := text(cluster, "tags", tagStack)
+		ours = strings.HasPrefix(text(assignment, "properties", "description"), pullPrefix) &&
+			(made == d.stack.Name || made == "" && len(d.otherStacks(cluster)) == 0)
+	}
+	if !ours {
+		return ""
+	}
+	return d.stack.Name
 }
 
 // assignmentName is the same for the same principal on the same registry, so that a repeated

@@ -20,7 +20,13 @@ func (p *acrPull) read(ctx context.Context, d *Driver, step reconcile.Step) (*re
 		if err != nil || found == nil {
 			return nil, explain("read "+p.id, err)
 		}
-		l := d.pull(step.Change.Address, p, found, at)
+		var cluster body
+		if p.clusterID != "" {
+			if cluster, err = d.arm.get(ctx, p.clusterID, aksVersion); err != nil {
+				return nil, explain("read "+p.clusterID, err)
+			}
+		}
+		l := d.pull(step.Change.Address, p, found, cluster, at)
 		return &l, nil
 	}
 	if at.id == "" {

@@ -281,6 +281,43 @@ func TestAcrPullOfAnAttachedCluster(t *testing.T) {
 	w.wantSteady(pulling(oneCluster), reconcile.Options{Prune: true})
 }
 
+// Stacks that use one cluster share its one assignment: the last of them takes it away.
+func TestAcrPullIsShared(t *testing.T) {
+	t.Parallel()
+	for name, last := range map[string]int{"the maker goes first": 1, "the maker goes last": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t)
+			w.byHand(sandbox.ClusterRequest{Name: "existing"}, nil)
+			maker := pulling(attach("shared", "existing"))
+			stacks := []string{maker, strings.Replace(maker, "name: churn", "name: fraud", 1)}
+			for _, stack := range stacks {
+				w.converge(stack, reconcile.Options{})
+			}
+			shared := acrPull + " " + w.kubelet("existing")
+			w.wantAssignments(shared)
+			w.converge(stacks[1-last], reconcile.Options{Destroy: true})
+			w.wantAssignments(shared)
+			w.wantSteady(stacks[last], reconcile.Options{Prune: true})
+			w.converge(stacks[last], reconcile.Options{Destroy: true})
+			w.wantAssignments()
+		})
+	}
+}
+
+// What another stack has made is its own to take the role from.
+func TestAcrPullOfAnotherStacksCluster(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	owner := strings.Replace(pulling(oneCluster), "name: churn", "name: fraud", 1)
+	w.converge(owner, reconcile.Options{})
+	user := pulling(attach("shared", "prod"))
+	w.converge(user, reconcile.Options{})
+	w.converge(user, reconcile.Options{Destroy: true})
+	w.wantAssignments(acrPull + " " + w.kubelet("prod"))
+	w.wantSteady(owner, reconcile.Options{Prune: true})
+}
+
 // A cluster that is made anew has a new identity; the assignment of the old one is left over.
 func TestAcrPullOfAClusterMadeAnew(t *testing.T) {
 	t.Parallel()

@@ -100,7 +100,7 @@ func (d *Driver) Observe(ctx context.Context, request reconcile.Request) ([]reco
 		}
 		live = append(live, seen...)
 	}
-	pulls, err := d.observePulls(ctx, request.Resources, live, workspace.registry)
+	pulls, err := d.observePulls(ctx, request.Resources, live, all, workspace.registry)
 	if err != nil {
 		return nil, err
 	}
