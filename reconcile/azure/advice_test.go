@@ -268,7 +268,7 @@ func TestNothingChangedNothingAsked(t *testing.T) {
 	}{{"without advice", azure.Advice{}}, {"with it", advice}} {
 		w.ClearRequests()
 		p := w.advised(text, test.advice)
-		if n := len(w.Requests("arm")); n != 5 || p.Pending() != 0 {
+		if n := len(w.Requests("arm")); n != 6 || p.Pending() != 0 {
 			t.Errorf("%s: %d requests, %d changes", test.name, n, p.Pending())
 		}
 		wantSaid(t, p)
