@@ -127,6 +127,12 @@ func certificates(t *testing.T, kubeconfig string) {
 	if got := pending(p); got != nil {
 		t.Errorf("a second plan would %v", got)
 	}
+	// The port of https is opened when those behind it listen, and they start with a certificate.
+	for dependent, on := range map[reconcile.Address]reconcile.Address{"kube/dev/Service/amlaks-fe": "kube/dev/Deployment/amlaks-fe", "kube/dev/Deployment/amlaks-fe": secretAddress} {
+		if !slices.Contains(change(p, dependent).DependsOn, on) {
+			t.Errorf("%s does not come after %s", dependent, on)
+		}
+	}
 	held := func() map[string][]byte {
 		t.Helper()
 		secret, err := admin.typed.CoreV1().Secrets("amlaks-tls").Get(t.Context(), TLSSecret, metav1.GetOptions{})
