@@ -51,6 +51,32 @@ amlaks.yaml:8:47: clusters[0].ssl.certificate.keyVault: must be the URI of a Key
     8 |     ssl: {cname: a.example.com, certificate: {keyVault: "https://ml.vault.azure.net.evil.example/certificates/score"}}
       |                                                         ^
 `},
+		{"a vault of another cloud", "    agentCount: 3", `    agentCount: 3
+    ssl: {cname: a.example.com, certificate: {keyVault: "https://ml-prod.vault.azure.cn/certificates/score"}}`, `
+amlaks.yaml:8:47: clusters[0].ssl.certificate.keyVault: is in another cloud than the workspace: Key Vaults of AzureCloud are at vault.azure.net
+    8 |     ssl: {cname: a.example.com, certificate: {keyVault: "https://ml-prod.vault.azure.cn/certificates/score"}}
+      |                                                         ^
+      = hint: workspace.cloud says which cloud it is
+`},
+		{"a vault of the workspace's cloud", `name: ml-prod}
+clusters:
+  - name: prod`, `name: ml-prod, cloud: AzureUSGovernment}
+clusters:
+  - name: prod
+    ssl: {cname: a.example.com, certificate: {keyVault: "https://ml-prod.vault.usgovcloudapi.net/certificates/score"}}`, ``},
+		{"secrets, of versions too", "      command: [./server]", `      command: [./server]
+      secrets: {B: {keyVault: "https://ml-prod.vault.usgovcloudapi.net/secrets/b"}}
+    versions:
+      - {name: aaa, trafficPercentile: 100, inference: {baseImage: scratch, command: [a], secrets: {C: {keyVault: "https://ml-prod.vault.azure.cn/secrets/c"}}}}`, `
+amlaks.yaml:15:21: services[0].inference.secrets.B.keyVault: is in another cloud than the workspace: Key Vaults of AzureCloud are at vault.azure.net
+   15 |       secrets: {B: {keyVault: "https://ml-prod.vault.usgovcloudapi.net/secrets/b"}}
+      |                               ^
+      = hint: workspace.cloud says which cloud it is
+amlaks.yaml:17:105: services[0].versions[0].inference.secrets.C.keyVault: is in another cloud than the workspace: Key Vaults of AzureCloud are at vault.azure.net
+   17 |       - {name: aaa, trafficPercentile: 100, inference: {baseImage: scratch, command: [a], secrets: {C: {keyVault: "https://ml-prod.vault.azure.cn/secrets/c"}}}}
+      |                                                                                                                   ^
+      = hint: workspace.cloud says which cloud it is
+`},
 		{"a secret, not its certificate", "    agentCount: 3", `    agentCount: 3
     ssl: {cname: a.example.com, certificate: {keyVault: "https://ml-prod.vault.azure.net/secrets/score"}}`, `
 amlaks.yaml:8:47: clusters[0].ssl.certificate.keyVault: must be the URI of a Key Vault certificate, https://VAULT.vault.azure.net/certificates/NAME

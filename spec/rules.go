@@ -28,6 +28,7 @@ func (d *document) checkRules(s *Stack) {
 		d.checkService(&s.Services[i], fmt.Sprintf("services[%d]", i), s.Clusters, files)
 	}
 	d.unique("services", ".name", names(s.Services, func(s Service) string { return s.Name }))
+	d.checkVaults(s)
 	d.warnPending()
 }
 
