@@ -24,8 +24,8 @@ type Cost struct {
 	Currency string
 }
 
-// HoursPerMonth is what Azure itself reckons with.
-const HoursPerMonth = 730
+// hoursPerMonth is what Azure itself reckons with.
+const hoursPerMonth = 730
 
 const (
 	pricesAtATime = 4
@@ -132,7 +132,12 @@ func paid(tier string) bool {
 }
 
 func properTier(tier string) string {
-	return strings.ToUpper(tier[:1]) + strings.ToLower(tier[1:])
+	for _, known := range []string{"Free", "Standard", "Premium"} {
+		if strings.EqualFold(tier, known) {
+			return known
+		}
+	}
+	return tier
 }
 
 // span is an amount a month: from the fewest nodes to the most.
@@ -161,11 +166,13 @@ func (p nodePool) monthly(hourly retail.Hourly) (span, string) {
 	if p.most > p.count {
 		count = fmt.Sprintf("%d to %d", p.count, p.most)
 	}
-	return span{float64(p.count) * each * HoursPerMonth, float64(p.most) * each * HoursPerMonth},
+	return span{float64(p.count) * each * hoursPerMonth, float64(p.most) * each * hoursPerMonth},
 		fmt.Sprintf("%s x%s %s at %s an hour", count, kind, p.size, decimalPrice(each))
 }
 
-func decimalPrice(v float64) string { return strings.TrimRight(fmt.Sprintf("%.5f", v), "0") }
+func decimalPrice(v float64) string {
+	return strings.TrimRight(strings.TrimRight(fmt.Sprintf("%.5f", v), "0"), ".")
+}
 
 // clusterCost notes a cluster's sum, and below it, in the order of their words, its pools and
 // its tier.
@@ -226,7 +233,7 @@ func (a *adviser) clusterCost(ctx context.Context, o *outlook, prices map[questi
 }
 
 func (a *adviser) costNote(message string, data map[string]any) reconcile.Note {
-	data["currency"], data["hoursPerMonth"] = a.about.Cost.Currency, HoursPerMonth
+	data["currency"], data["hoursPerMonth"] = a.about.Cost.Currency, hoursPerMonth
 	return reconcile.Note{Level: reconcile.Info, Reason: reconcile.ReasonCost, Message: message, Data: data}
 }
 
@@ -238,7 +245,7 @@ func (a *adviser) tierCost(o *outlook, tier string, prices map[question]price, m
 	if p.err != nil {
 		*missing = append(*missing, fmt.Sprintf("tier %s in %s: %s", properTier(tier), o.location, priceTrouble(p.err)))
 	}
-	return span{p.Regular * HoursPerMonth, p.Regular * HoursPerMonth}
+	return span{p.Regular * hoursPerMonth, p.Regular * hoursPerMonth}
 }
 
 // of tells why there is no price for a pool.

@@ -85,6 +85,18 @@ func TestCostOfWhatStays(t *testing.T) {
 		"cluster/prod: pool more, 1 x Standard_D8ds_v5 at 0.544 an hour, has left the file: 397.12")
 }
 
+// TestCostOfTiers: one that is given up costs nothing more.
+func TestCostOfTiers(t *testing.T) {
+	t.Parallel()
+	w := start(t)
+	w.converge(small(onePool), reconcile.Options{})
+	w.overlay(clusterID("prod"), map[string]any{"sku": map[string]any{"tier": "standard"}})
+	wantCost(t, w.advised(small(onePool), inDollars(t)),
+		"cluster/prod: costs about 198.56 (now 271.56) USD a month"+without,
+		"cluster/prod: pool agents, 1 x Standard_D4ds_v5 at 0.272 an hour: 198.56",
+		"cluster/prod: tier Free of the control plane: 0.00 (now 73.00)")
+}
+
 // TestCostOfAutoscalers begins with the nodes that are there.
 func TestCostOfAutoscalers(t *testing.T) {
 	t.Parallel()

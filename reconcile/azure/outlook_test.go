@@ -56,6 +56,15 @@ func TestSurge(t *testing.T) {
 	}
 }
 
+func TestDecimalPrice(t *testing.T) {
+	t.Parallel()
+	for price, want := range map[float64]string{1: "1", 0.272: "0.272", 10.5: "10.5", 0.0816: "0.0816", 0.123456: "0.12346", 100: "100"} {
+		if got := decimalPrice(price); got != want {
+			t.Errorf("%v: %q, want %q", price, got, want)
+		}
+	}
+}
+
 func TestAsNodePool(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
