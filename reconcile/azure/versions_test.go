@@ -12,7 +12,7 @@ import (
 )
 
 // apiVersion is how Azure names versions.
-var apiVersion = regexp.MustCompile(`\b20\d\d-\d\d-\d\d(-preview)?\b`)
+var apiVersion = regexp.MustCompile(`\b20(1\d|2\d)-\d\d-\d\d(-preview)?\b`) // and no time.Layout, which is of 2006
 
 // Each version of an API stands in the code once, as a constant with a name: a request made
 // with another version by accident is another request. What only the sandbox serves, and days

@@ -152,6 +152,9 @@ func withSignature(container, signed string) (string, error) {
 	return container + "?" + query, nil
 }
 
+// patchVersion is a version in which a workspace can be patched by hand.
+const patchVersion = "2025-04-01"
+
 // legacy is the failure of everything in a workspace whose v1LegacyMode is on; nil when it is
 // off, or cannot be known. It turns the API off that models are read by (Microsoft's "Network
 // isolation with v2"); with which answer is not documented, so the workspace itself is asked.
@@ -168,7 +171,7 @@ func (c *Client) legacy(ctx context.Context, in scope) error {
 	return &reconcile.Failure{
 		Reason: reconcile.ReasonForbidden,
 		Err:    fmt.Errorf("workspace %s is in v1 legacy mode, which turns off the API that registered models are read by", in.workspace),
-		Hint: `set it to false: az rest --method patch --url "` + in.id() + `?api-version=2025-04-01" --body '{"properties":{"v1LegacyMode":false}}'` +
+		Hint: `set it to false: az rest --method patch --url "` + in.id() + `?api-version=` + patchVersion + `" --body '{"properties":{"v1LegacyMode":false}}'` +
 			` (it takes an hour or more to show); or give the models by path, which asks the workspace nothing`,
 	}
 }

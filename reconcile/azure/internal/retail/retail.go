@@ -23,8 +23,8 @@ import (
 const Endpoint = "https://prices.azure.com"
 
 const (
-	path    = "/api/retail/prices"
-	version = "2023-01-01-preview"
+	path          = "/api/retail/prices"
+	pricesVersion = "2023-01-01-preview"
 	// retryAfter is the list's own header beside a 429: seconds, where others send Retry-After.
 	retryAfter = "X-Ms-Ratelimit-Retailprices-Retry-After"
 	maxBody    = 8 << 20
@@ -129,7 +129,7 @@ type item struct {
 }
 
 func (c *Client) ask(ctx context.Context, filter string) ([]item, error) {
-	query := url.Values{"api-version": {version}, "currencyCode": {"'" + c.currency + "'"}, "$filter": {filter}}
+	query := url.Values{"api-version": {pricesVersion}, "currencyCode": {"'" + c.currency + "'"}, "$filter": {filter}}
 	next := c.endpoint + path + "?" + query.Encode()
 	var items []item
 	for range maxPages {
