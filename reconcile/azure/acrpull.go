@@ -107,7 +107,9 @@ func (d *Driver) observePulls(ctx context.Context, declared []reconcile.Resource
 	}
 	clusters := map[reconcile.Address]body{}
 	for _, l := range live {
-		clusters[l.Address] = l.Body
+		if !l.Absent {
+			clusters[l.Address] = l.Body
+		}
 	}
 	var out []reconcile.Live
 	taken, used := map[reconcile.Address]bool{}, map[string]bool{}

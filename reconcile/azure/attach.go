@@ -41,13 +41,39 @@ func (d *Driver) liveAttached(ctx context.Context, address reconcile.Address, cl
 			l.Refused = small
 		}
 	}
-	if others := d.otherStacks(cluster); len(others) > 0 && !used {
+	if used {
+		return seen, nil
+	}
+	if refused, err := d.unsupported(ctx, cluster); err != nil {
+		return nil, err
+	} else if refused != nil {
+		l.Refused = refused
+	}
+	if others := d.otherStacks(cluster); len(others) > 0 {
 		l.Notes = append(l.Notes, reconcile.Note{
 			Level:   reconcile.Info,
 			Message: fmt.Sprintf("the cluster is used by stack %s too: each has a namespace and a front end of its own", strings.Join(others, ", ")),
 		})
 	}
 	return seen, nil
+}
+
+// unsupported says that AKS no longer has the Kubernetes minor that a cluster runs.
+func (d *Driver) unsupported(ctx context.Context, cluster body) (*reconcile.Failure, error) {
+	location := text(cluster, "location")
+	all, err := d.offered(ctx, location)
+	if err != nil {
+		return nil, err
+	}
+	running, known := parseVersion(runs(cluster))
+	if _, there := findRelease(all, running.minor); !known || there || len(all) == 0 {
+		return nil, nil
+	}
+	return &reconcile.Failure{
+		Reason: reconcile.ReasonUnsupported,
+		Err: fmt.Errorf("the cluster runs Kubernetes %s, which AKS does not support in %s any more; it has %s: az aks upgrade --resource-group %s --name %s",
+			runs(cluster), location, minors(all), resourceGroup(cluster), text(cluster, "name")),
+	}, nil
 }
 
 func tooSmall(c *spec.Cluster, vcpu int) *reconcile.Failure {

@@ -55,6 +55,7 @@ func TestAttachChecks(t *testing.T) {
 		"a size nobody knows":    {"FastProd", []string{"Standard_X1_v99 1"}, nil, "", "", "amlaks does not know Standard_X1_v99"},
 		"stopped":                {"DevTest", nil, map[string]any{"properties": map[string]any{"powerState": map[string]any{"code": "Stopped"}}}, reconcile.ReasonUnavailable, "az aks start --resource-group ml-prod --name existing", ""},
 		"without local accounts": {"DevTest", nil, map[string]any{"properties": map[string]any{"disableLocalAccounts": true}}, reconcile.ReasonForbidden, "--enable-local-accounts", ""},
+		"too old":                {"DevTest", nil, map[string]any{"properties": map[string]any{"currentKubernetesVersion": "1.19.3"}}, reconcile.ReasonUnsupported, "runs Kubernetes 1.19.3, which AKS does not support in westeurope any more", ""},
 		"of another stack too":   {"DevTest", nil, map[string]any{"tags": map[string]any{"amlaks-attached-fraud": "x"}}, "", "", "used by stack fraud too"},
 	} {
 		t.Run(name, func(t *testing.T) {
