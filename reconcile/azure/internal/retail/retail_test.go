@@ -81,7 +81,7 @@ func TestControlPlane(t *testing.T) {
 func TestQuestion(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		q := r.URL.Query()
-		if r.URL.Path != "/api/retail/prices" || q.Get("currencyCode") != "'EUR'" || q.Get("api-pricesVersion") != pricesVersion ||
+		if r.URL.Path != "/api/retail/prices" || q.Get("currencyCode") != "'EUR'" || q.Get("api-version") != pricesVersion ||
 			q.Get("$filter") != "serviceName eq 'Virtual Machines' and armRegionName eq 'westeurope' and armSkuName eq 'It''s' and priceType eq 'Consumption'" {
 			t.Errorf("asked %s", r.URL)
 		}
