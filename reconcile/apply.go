@@ -90,6 +90,7 @@ type walk struct {
 
 	mu       sync.Mutex // guards what follows, and makes events come one at a time
 	outcomes []Outcome
+	blocked  []Address // by change that has nothing to do: what failed before it
 	outputs  Outputs
 }
 
@@ -109,7 +110,7 @@ func newWalk(drivers []Driver, p *Plan, o ApplyOptions) *walk {
 	w := &walk{
 		plan: p, options: o, drivers: map[string]Driver{}, index: map[Address]int{},
 		waits: make([][]int, len(p.Changes)), after: make([][]int, len(p.Changes)), slots: make(chan struct{}, o.Parallelism),
-		outcomes: make([]Outcome, len(p.Changes)), outputs: Outputs{},
+		outcomes: make([]Outcome, len(p.Changes)), blocked: make([]Address, len(p.Changes)), outputs: Outputs{},
 	}
 	for _, driver := range drivers {
 		w.drivers[driver.Name()] = driver
@@ -165,6 +166,11 @@ func (w *walk) run(ctx context.Context, i int) {
 		<-w.ended[j]
 	}
 	if because := w.failedBefore(i); because != "" {
+		if c.Action == NoOp { // nothing is lost by it; what comes behind it may be
+			w.block(i, because)
+			w.end(i, Done, 0, nil)
+			return
+		}
 		w.end(i, Skipped, 0, &Failure{Reason: ReasonDependencyFailed, Err: fmt.Errorf("because %s", because)})
 		return
 	}
@@ -299,7 +305,7 @@ func (w *walk) failedBefore(i int) Address {
 	first := len(w.outcomes)
 	for _, before := range w.before(i) {
 		for _, j := range before {
-			if j < first && w.outcomes[j].Phase != Done {
+			if j < first && (w.outcomes[j].Phase != Done || w.blocked[j] != "") {
 				first = j
 			}
 		}
@@ -307,7 +313,17 @@ func (w *walk) failedBefore(i int) Address {
 	if first == len(w.outcomes) {
 		return ""
 	}
+	if because := w.blocked[first]; because != "" {
+		return because
+	}
 	return w.plan.Changes[first].Address
+}
+
+// block notes what stands in the way of everything that depends on change i.
+func (w *walk) block(i int, because Address) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.blocked[i] = because
 }
 
 // stale ends a change that is no longer what was planned.

@@ -249,3 +249,39 @@ func TestEventsTellTheWholeStory(t *testing.T) {
 		}
 	})
 }
+
+// What has nothing to do is not skipped when something that it depends on fails; what comes
+// behind it is, and names the failure.
+func TestNothingToDoIsNotSkipped(t *testing.T) {
+	c := converged(t, file("churn:1", 1))
+	c.owner["image"] = "other"
+	desired := file("churn:1", 1)
+	var last Address
+	for i := range desired {
+		if desired[i].Address == "deployment" {
+			last = "behind"
+			behind := desired[i]
+			behind.Address, behind.DependsOn = last, []Address{"deployment"}
+			desired = append(desired, behind)
+			break
+		}
+	}
+	plan := c.plan(t, desired, Options{})
+	var events []Event
+	result := Apply(t.Context(), []Driver{c}, plan, ApplyOptions{Emit: func(e Event) { events = append(events, e) }})
+	got := map[Address]Phase{}
+	for _, o := range result.Outcomes {
+		got[o.Change.Address] = o.Phase
+		if o.Change.Address == last && o.Err.Error() != "because image" {
+			t.Errorf("%s: %v", last, o.Err)
+		}
+	}
+	if got["image"] != Refused || got["deployment"] != Done || got[last] != Skipped {
+		t.Errorf("ended as %v", got)
+	}
+	for _, e := range events {
+		if e.Address == "deployment" {
+			t.Errorf("an event of what has nothing to do: %+v", e)
+		}
+	}
+}
