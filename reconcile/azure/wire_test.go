@@ -41,12 +41,18 @@ type sdkField struct {
 // sdkTypes are a package's structs, read from its source: only comments say what is read-only.
 type sdkTypes map[string]sdkType
 
-func parseSDK(module string) (sdkTypes, error) {
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", module).Output()
+func parseSDK(module sdkModule) (sdkTypes, error) {
+	command := exec.Command("go", "mod", "download", "-json", sdk+module.path)
+	command.Dir = module.pinnedIn
+	out, err := command.Output()
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", module, err)
+		return nil, fmt.Errorf("find %s: %w: %s", module.path, err, out)
 	}
-	dir := strings.TrimSpace(string(out))
+	var found struct{ Dir string }
+	if err := json.Unmarshal(out, &found); err != nil {
+		return nil, err
+	}
+	dir := found.Dir
 	files := token.NewFileSet()
 	names := map[string]map[string]string{} // type -> Go name -> JSON name
 	serde, err := parser.ParseFile(files, filepath.Join(dir, "models_serde.go"), nil, 0)
@@ -192,42 +198,56 @@ func (types sdkTypes) readOnly(name, path string) []string {
 	return all
 }
 
+// sdk is where the modules of Resource Manager's services are.
+const sdk = "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/"
+
+// sdkModule is one of them, and the folder whose go.mod and go.sum pin it: those that amlaks
+// itself does not need have a go.mod of their own.
+type sdkModule struct{ path, pinnedIn string }
+
+const (
+	ours     = "."
+	wireOnly = "../../testdata/wire"
+)
+
+var (
+	containerService = sdkModule{"containerservice/armcontainerservice/v6", ours}
+	machineLearning  = sdkModule{"machinelearning/armmachinelearning/v4", ours}
+)
+
 // wireTypes says which type a path's body is of.
 var wireTypes = []struct {
 	path   *regexp.Regexp
-	module string
+	module sdkModule
 	name   string
 }{
-	{regexp.MustCompile(`(?i)/managedClusters/[^/]+$`), "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6", "ManagedCluster"},
-	{regexp.MustCompile(`(?i)/managedClusters/[^/]+/agentPools/[^/]+$`), "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/containerservice/armcontainerservice/v6", "AgentPool"},
-	{regexp.MustCompile(`(?i)/workspaces/[^/]+$`), "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/machinelearning/armmachinelearning/v4", "Workspace"},
-	{regexp.MustCompile(`(?i)/workspaces/[^/]+/computes/[^/]+$`), "github.com/Azure/azure-sdk-for-go/sdk/resourcemanager/machinelearning/armmachinelearning/v4", "ComputeResource"},
-	{regexp.MustCompile(`(?i)/roleAssignments/[^/]+$`), restModule, "RoleAssignment"},
-	{regexp.MustCompile(`(?i)/storageAccounts/[^/]+$`), restModule, "StorageAccount"},
-	{regexp.MustCompile(`(?i)/vaults/[^/]+$`), restModule, "Vault"},
-	{regexp.MustCompile(`(?i)/components/[^/]+$`), restModule, "Component"},
-	{regexp.MustCompile(`(?i)/registries/[^/]+$`), restModule, "Registry"},
+	{regexp.MustCompile(`(?i)/managedClusters/[^/]+$`), containerService, "ManagedCluster"},
+	{regexp.MustCompile(`(?i)/managedClusters/[^/]+/agentPools/[^/]+$`), containerService, "AgentPool"},
+	{regexp.MustCompile(`(?i)/workspaces/[^/]+$`), machineLearning, "Workspace"},
+	{regexp.MustCompile(`(?i)/workspaces/[^/]+/computes/[^/]+$`), machineLearning, "ComputeResource"},
+	{regexp.MustCompile(`(?i)/roleAssignments/[^/]+$`), sdkModule{"authorization/armauthorization/v2", wireOnly}, "RoleAssignmentCreateParameters"},
+	{regexp.MustCompile(`(?i)/storageAccounts/[^/]+$`), sdkModule{"storage/armstorage", wireOnly}, "AccountCreateParameters"},
+	{regexp.MustCompile(`(?i)/vaults/[^/]+$`), sdkModule{"keyvault/armkeyvault", wireOnly}, "VaultCreateOrUpdateParameters"},
+	{regexp.MustCompile(`(?i)/components/[^/]+$`), sdkModule{"applicationinsights/armapplicationinsights", wireOnly}, "Component"},
+	{regexp.MustCompile(`(?i)/registries/[^/]+$`), sdkModule{"containerregistry/armcontainerregistry", wireOnly}, "Registry"},
 }
 
 // wireTruth holds bodies against the SDK's types, each module parsed once.
 type wireTruth struct {
 	mu      sync.Mutex
-	modules map[string]sdkTypes
+	modules map[sdkModule]sdkTypes
 }
 
-func (w *wireTruth) of(module string) (sdkTypes, error) {
+func (w *wireTruth) of(module sdkModule) (sdkTypes, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if module == restModule {
-		return restTypes(), nil
-	}
 	if w.modules[module] == nil {
 		types, err := parseSDK(module)
 		if err != nil {
 			return nil, err
 		}
 		if w.modules == nil {
-			w.modules = map[string]sdkTypes{}
+			w.modules = map[sdkModule]sdkTypes{}
 		}
 		w.modules[module] = types
 	}
