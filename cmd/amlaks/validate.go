@@ -41,7 +41,15 @@ func (a *app) validate() error {
 		return diagnostics
 	}
 	if a.output == "text" {
-		fmt.Fprintf(a.out, "%s: valid (stack %s, %d clusters, %d services)\n", a.file, stack.Name, len(stack.Clusters), len(stack.Services))
+		fmt.Fprintf(a.out, "%s: valid (stack %s, %s, %s)\n", a.file, stack.Name, count(len(stack.Clusters), "cluster"), count(len(stack.Services), "service"))
 	}
 	return nil
+}
+
+// count is a number of things, in words.
+func count(n int, what string) string {
+	if n == 1 {
+		return "1 " + what
+	}
+	return fmt.Sprintf("%d %ss", n, what)
 }

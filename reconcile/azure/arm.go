@@ -184,15 +184,7 @@ func explain(doing string, err error) error {
 	}
 	var response *azcore.ResponseError
 	if !errors.As(err, &response) {
-		var final retry.Final
-		if errors.As(err, &final) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("%s: %w", doing, err)
-		}
-		return &reconcile.Failure{
-			Reason: reconcile.ReasonUnavailable,
-			Err:    fmt.Errorf("%s: Azure Resource Manager cannot be reached: %w", doing, err),
-			Hint:   "check the network and the identity (az login, or the variables of azidentity)",
-		}
+		return unanswered(doing, "Azure Resource Manager", "check the network, and the proxy if there is one", err)
 	}
 	failure := &reconcile.Failure{Err: fmt.Errorf("%s: %s", doing, sentence(response))}
 	switch {
@@ -215,6 +207,17 @@ func explain(doing string, err error) error {
 		failure.Hint = "Azure answered this to every retry: run apply again later"
 	}
 	return failure
+}
+
+// unanswered is the failure of a request that had no answer.
+func unanswered(doing, service, hint string, err error) error {
+	var final retry.Final
+	if errors.As(err, &final) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return &reconcile.Failure{
+		Reason: reconcile.ReasonUnavailable, Err: fmt.Errorf("%s: %s cannot be reached: %w", doing, service, err), Hint: hint,
+	}
 }
 
 // sentence is a ResponseError in one line: azcore's own text shows a page of headers.

@@ -18,7 +18,6 @@ import (
 	"github.com/Azure/azure-sdk-for-go/sdk/azcore/runtime"
 
 	"github.com/amlaks/amlaks/reconcile"
-	"github.com/amlaks/amlaks/reconcile/retry"
 )
 
 // secretsVersion is the API version of Key Vault's data plane.
@@ -109,14 +108,7 @@ func explainVault(uri string, err error) error {
 	}
 	var response *azcore.ResponseError
 	if !errors.As(err, &response) {
-		var final retry.Final
-		if errors.As(err, &final) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-			return fmt.Errorf("%s: %w", doing, err)
-		}
-		return &reconcile.Failure{
-			Reason: reconcile.ReasonUnavailable, Err: fmt.Errorf("%s: the Key Vault cannot be reached: %w", doing, err),
-			Hint: "is its name right, and may this machine reach it (firewall, private endpoint)?",
-		}
+		return unanswered(doing, "the Key Vault", "is its name right, and may this machine reach it (firewall, private endpoint)?", err)
 	}
 	failure := &reconcile.Failure{Err: fmt.Errorf("%s: %s", doing, sentence(response))}
 	switch {

@@ -31,7 +31,7 @@ func explain(doing string, err error) error {
 	if !asResponse(err, &response) {
 		return &reconcile.Failure{Reason: reconcile.ReasonUnavailable, Err: fmt.Errorf("%s: %w", doing, unaddressed(err))}
 	}
-	failure := &reconcile.Failure{Err: fmt.Errorf("%s: HTTP %d %s", doing, response.StatusCode, response.ErrorCode)}
+	failure := &reconcile.Failure{Err: fmt.Errorf("%s: HTTP %d %s%s", doing, response.StatusCode, response.ErrorCode, requestID(response))}
 	switch {
 	case response.StatusCode == http.StatusUnauthorized, response.StatusCode == http.StatusForbidden:
 		failure.Reason = reconcile.ReasonForbidden
@@ -44,6 +44,16 @@ func explain(doing string, err error) error {
 		failure.Reason = reconcile.ReasonUnavailable
 	}
 	return failure
+}
+
+// requestID is what to give Azure's support.
+func requestID(response *azcore.ResponseError) string {
+	if raw := response.RawResponse; raw != nil {
+		if id := raw.Header.Get("X-Ms-Request-Id"); id != "" {
+			return " (request " + id + ")"
+		}
+	}
+	return ""
 }
 
 // unaddressed gives what went wrong without the URL that it went wrong at.

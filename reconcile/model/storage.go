@@ -162,7 +162,7 @@ func (c *Client) storageFailure(doing string, found artifact, err error) error {
 	if !asResponse(err, &response) {
 		return explain(doing, err)
 	}
-	failure := &reconcile.Failure{Reason: reconcile.ReasonForbidden, Err: fmt.Errorf("%s: HTTP %d %s", doing, response.StatusCode, response.ErrorCode)}
+	failure := &reconcile.Failure{Reason: reconcile.ReasonForbidden, Err: fmt.Errorf("%s: HTTP %d %s%s", doing, response.StatusCode, response.ErrorCode, requestID(response))}
 	switch name := account(found.container); {
 	case tokenRefused(err):
 		failure.Hint = roleHint(found)

@@ -197,20 +197,3 @@ func (s *Server) listModelVersions(w http.ResponseWriter, r *request) *apiError 
 	}
 	return s.page(w, r, all)
 }
-
-// listMLRegistries lists the Azure ML registries of a subscription.
-func (s *Server) listMLRegistries(w http.ResponseWriter, r *request) *apiError {
-	if r.Method != http.MethodGet {
-		return badMethod(r)
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	all := []body{}
-	for _, id := range s.under(func(id string) bool {
-		parts := strings.Split(id, "/")
-		return len(parts) == 9 && parts[2] == r.parts[1] && parts[6] == "microsoft.machinelearningservices" && parts[7] == "registries"
-	}) {
-		all = append(all, s.state.Resources[id])
-	}
-	return s.page(w, r, all)
-}

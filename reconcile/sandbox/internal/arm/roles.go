@@ -181,8 +181,8 @@ func madeUUID(of string) string {
 	return h[:8] + "-" + h[8:12] + "-" + h[12:16] + "-" + h[16:20] + "-" + h[20:32]
 }
 
-// listRegistries shows the container registries of a subscription.
-func (s *Server) listRegistries(w http.ResponseWriter, r *request) *apiError {
+// listStored shows the resources of a type in a subscription: GET /subscriptions/S/providers/P/TYPE.
+func (s *Server) listStored(w http.ResponseWriter, r *request) *apiError {
 	if r.Method != http.MethodGet {
 		return badMethod(r)
 	}
@@ -191,7 +191,7 @@ func (s *Server) listRegistries(w http.ResponseWriter, r *request) *apiError {
 	all := []body{}
 	for _, id := range s.under(func(id string) bool {
 		p := strings.Split(id, "/")
-		return len(p) == 9 && p[2] == r.parts[1] && p[7] == "registries"
+		return len(p) == 9 && p[2] == r.parts[1] && p[6] == r.parts[3] && p[7] == r.parts[4]
 	}) {
 		all = append(all, s.state.Resources[id])
 	}

@@ -182,8 +182,8 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 		return s.routeRoles(w, req, scope, rest)
 	}
 	switch {
-	case len(p) == 5 && p[2] == "providers" && p[3] == "microsoft.containerregistry" && p[4] == "registries":
-		return s.listRegistries(w, req)
+	case len(p) == 5 && p[2] == "providers" && p[4] == "registries":
+		return s.listStored(w, req)
 	case len(p) >= 5 && p[2] == "providers" && p[3] == "microsoft.containerservice":
 		switch {
 		case p[4] == "managedclusters" && len(p) == 5:
@@ -197,8 +197,6 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request) *apiError {
 		return s.getOperation(w, req, p[7])
 	case len(p) == 8 && p[2] == "providers" && p[4] == "locations" && p[6] == "asyncoperations":
 		return s.getResult(w, req, p[7])
-	case len(p) == 5 && p[2] == "providers" && p[3] == "microsoft.machinelearningservices" && p[4] == "registries":
-		return s.listMLRegistries(w, req)
 	case len(p) >= 4 && p[2] == "providers" && p[3] == "microsoft.compute":
 		return s.routeCompute(w, req)
 	case len(p) >= 4 && p[2] == "resourcegroups":
