@@ -13,7 +13,7 @@ func TestWireTruthOfParts(t *testing.T) {
 		body string
 		want []string
 	}{
-		"Microsoft.Storage/storageAccounts/x":       {`{"location": "a", "sku": {"name": "b"}, "properties": {"primaryEndpoints": {}}}`, []string{"properties.primaryEndpoints is unknown"}},
+		"Microsoft.Storage/storageAccounts/x":       {`{"location": "a", "sku": {"name": "Standard_LRS"}, "properties": {"primaryEndpoints": {}}}`, []string{"properties.primaryEndpoints is unknown"}},
 		"Microsoft.KeyVault/vaults/x":               {`{"properties": {"tenantID": "a"}}`, []string{"properties.tenantID is unknown"}},
 		"Microsoft.Authorization/roleAssignments/x": {`{"properties": {"principalId": "a", "scope": "b"}}`, []string{"properties.scope is read-only"}},
 		"Microsoft.ContainerRegistry/registries/x":  {`{"sku": {"tier": "Standard"}}`, []string{"sku.tier is read-only"}},

@@ -25,39 +25,42 @@ import (
 	"github.com/amlaks/amlaks/reconcile/azure"
 )
 
-// The truth about the wire is in the SDK: its types say which properties a body may have, and
-// their comments which of them only the service sets. Every body that a test of this package
-// sends is held against them (see checkWire).
+// The truth about the wire is in the SDK: its types say which properties a body may have, of
+// which kinds and values, and their comments which only the service sets. Every body that a test
+// of this package sends is held against them (see wirePolicy).
 
 // sdkType is one struct of the SDK, by JSON names.
 type sdkType map[string]sdkField
 
 type sdkField struct {
-	typeName string // of the value, or of the items of a list or map; empty: of no struct
+	typeName string // of the value, or of the items of a list or map: string, int32, Expander
 	many     bool   // a list or a map
 	readOnly bool
 }
 
-// sdkTypes are a package's structs, read from its source: only comments say what is read-only.
-type sdkTypes map[string]sdkType
+// sdkTypes are a package's types, read from its source: only comments say what is read-only.
+type sdkTypes struct {
+	structs map[string]sdkType
+	enums   map[string][]string // the values of its string types
+}
 
 func parseSDK(module sdkModule) (sdkTypes, error) {
 	command := exec.Command("go", "mod", "download", "-json", sdk+module.path)
 	command.Dir = module.pinnedIn
 	out, err := command.Output()
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w: %s", module.path, err, out)
+		return sdkTypes{}, fmt.Errorf("find %s: %w: %s", module.path, err, out)
 	}
 	var found struct{ Dir string }
 	if err := json.Unmarshal(out, &found); err != nil {
-		return nil, err
+		return sdkTypes{}, err
 	}
 	dir := found.Dir
 	files := token.NewFileSet()
 	names := map[string]map[string]string{} // type -> Go name -> JSON name
 	serde, err := parser.ParseFile(files, filepath.Join(dir, "models_serde.go"), nil, 0)
 	if err != nil {
-		return nil, err
+		return sdkTypes{}, err
 	}
 	for _, declaration := range serde.Decls {
 		method, ok := declaration.(*ast.FuncDecl)
@@ -89,9 +92,9 @@ func parseSDK(module sdkModule) (sdkTypes, error) {
 	}
 	models, err := parser.ParseFile(files, filepath.Join(dir, "models.go"), nil, parser.ParseComments)
 	if err != nil {
-		return nil, err
+		return sdkTypes{}, err
 	}
-	types := sdkTypes{}
+	types := sdkTypes{structs: map[string]sdkType{}, enums: map[string][]string{}}
 	ast.Inspect(models, func(n ast.Node) bool {
 		spec, ok := n.(*ast.TypeSpec)
 		if !ok {
@@ -119,8 +122,21 @@ func parseSDK(module sdkModule) (sdkTypes, error) {
 			}
 			t[name] = sdkField{typeName: typeName(of), many: many, readOnly: strings.HasPrefix(field.Doc.Text(), "READ-ONLY")}
 		}
-		types[spec.Name.Name] = t
+		types.structs[spec.Name.Name] = t
 		return false
+	})
+	constants, err := parser.ParseFile(files, filepath.Join(dir, "constants.go"), nil, 0)
+	if err != nil {
+		return sdkTypes{}, err
+	}
+	ast.Inspect(constants, func(n ast.Node) bool { // AgentPoolModeSystem AgentPoolMode = "System"
+		if spec, ok := n.(*ast.ValueSpec); ok && spec.Type != nil && len(spec.Values) == 1 {
+			if value, ok := spec.Values[0].(*ast.BasicLit); ok {
+				text, _ := strconv.Unquote(value.Value)
+				types.enums[typeName(spec.Type)] = append(types.enums[typeName(spec.Type)], text)
+			}
+		}
+		return true
 	})
 	return types, nil
 }
@@ -129,7 +145,7 @@ func typeName(of ast.Expr) string {
 	if star, ok := of.(*ast.StarExpr); ok {
 		of = star.X
 	}
-	if name, ok := of.(*ast.Ident); ok && ast.IsExported(name.Name) {
+	if name, ok := of.(*ast.Ident); ok {
 		return name.Name
 	}
 	return ""
@@ -137,10 +153,16 @@ func typeName(of ast.Expr) string {
 
 // wrong are the paths of a body that a type does not have, or that only the service sets.
 func (types sdkTypes) wrong(name string, value any, path string) []string {
-	t, known := types[types.concrete(name, value)]
+	t, known := types.structs[types.concrete(name, value)]
+	if !known {
+		return types.wrongValue(name, value, path)
+	}
 	object, isObject := value.(map[string]any)
-	if !known || !isObject {
-		return nil
+	switch {
+	case value == nil:
+		return nil // ARM takes it for not there
+	case !isObject:
+		return []string{path + " is no object"}
 	}
 	var all []string
 	for _, key := range slices.Sorted(maps.Keys(object)) {
@@ -169,6 +191,24 @@ func (types sdkTypes) wrong(name string, value any, path string) []string {
 	return all
 }
 
+// wrongValue tells whether a value is of another kind than its type, or none of its enum.
+func (types sdkTypes) wrongValue(name string, value any, path string) []string {
+	kind := fmt.Sprintf("%T", value)
+	want := map[string]string{"string": "string", "bool": "bool", "int32": "float64", "int64": "float64", "float32": "float64", "float64": "float64"}[name]
+	values := types.enums[name]
+	if values != nil {
+		want = "string"
+	}
+	switch {
+	case value == nil || want == "": // any, time.Time
+	case kind != want:
+		return []string{fmt.Sprintf("%s is a %s, not a %s", path, kind, name)}
+	case values != nil && !slices.Contains(values, value.(string)):
+		return []string{fmt.Sprintf("%s is %q, none of %s", path, value, strings.Join(values, ", "))}
+	}
+	return nil
+}
+
 // concrete is the struct behind an interface of the SDK.
 func (types sdkTypes) concrete(name string, value any) string {
 	if name == "ComputeClassification" {
@@ -181,7 +221,7 @@ func (types sdkTypes) concrete(name string, value any) string {
 // readOnly are the read-only paths of a type, with * for the items of lists and maps.
 func (types sdkTypes) readOnly(name, path string) []string {
 	var all []string
-	for key, field := range types[name] {
+	for key, field := range types.structs[name] {
 		here := strings.TrimPrefix(path+"."+key, ".")
 		if field.readOnly {
 			all = append(all, here)
@@ -241,10 +281,10 @@ type wireTruth struct {
 func (w *wireTruth) of(module sdkModule) (sdkTypes, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.modules[module] == nil {
+	if w.modules[module].structs == nil {
 		types, err := parseSDK(module)
 		if err != nil {
-			return nil, err
+			return sdkTypes{}, err
 		}
 		if w.modules == nil {
 			w.modules = map[sdkModule]sdkTypes{}
@@ -321,7 +361,10 @@ func TestWireTruth(t *testing.T) {
 		`{"properties": {"provisioningState": "Succeeded", "maxAgentPools": 1}}`:                         {"properties.maxAgentPools is read-only", "properties.provisioningState is read-only"},
 		`{"properties": {"agentPoolProfiles": [{"name": "a"}, {"vmsize": "x", "nodeImageVersion": 1}]}}`: {"properties.agentPoolProfiles[1].nodeImageVersion is read-only", "properties.agentPoolProfiles[1].vmsize is unknown"},
 		`{"properties": {"addonProfiles": {"omsagent": {"enabled": true, "identity": {}}}}}`:             {"properties.addonProfiles.omsagent.identity is read-only"},
-		`{"tags": {"any": "thing"}}`: nil,
+		`{"tags": {"any": "thing"}, "properties": {"kubernetesVersion": null}}`:                          nil,
+		`{"tags": {"any": 1}, "location": true}`:                                                         {"location is a bool, not a string", "tags.any is a float64, not a string"},
+		`{"sku": {"tier": "Gold"}, "properties": {"agentPoolProfiles": [{"count": "3"}], "networkProfile": []}}`: {
+			"properties.agentPoolProfiles[0].count is a string, not a int32", "properties.networkProfile is no object", `sku.tier is "Gold", none of Free, Premium, Standard`},
 	} {
 		got, err := truth.check(http.MethodPut, cluster, []byte(body))
 		if err != nil || !slices.Equal(got, want) {
