@@ -113,6 +113,7 @@ func TestActionOf(t *testing.T) {
 // else: what the verbs that only read ask for, and what the others do. UPDATE_GOLDEN=1 writes
 // them anew.
 func TestRoles(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	reads, writes := newRights(), newRights()
 	note := func(into rights) {
