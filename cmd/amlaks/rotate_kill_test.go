@@ -1,38 +1,20 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"testing"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes"
-	"k8s.io/client-go/tools/clientcmd"
 
 	"github.com/amlaks/amlaks/reconcile/sandbox"
 )
 
 // stackSmall and stackLarge differ in what AKS cannot change: to go from one to the other is a rotation.
-const stackSmall = stackHead + `clusters:
-  - name: prod
-    purpose: DevTest
-    vmSize: Standard_D4ds_v5
-    agentCount: 1
-    frontEnd: {port: 8080}
-    protect: false
-services:
-  - name: churn
-    cluster: prod
-    models: [{name: churn, version: 1, path: ./model}]
-    inference: {sourceDirectory: score, command: [./server], baseImage: scratch}
-    resources: {cpu: 0.1, memoryInGB: 0.1}
-    numReplicas: 1
-`
+const stackSmall = oneService
 
-var stackLarge = strings.Replace(stackSmall, "Standard_D4ds_v5", "Standard_D8ds_v5", 1)
+var stackLarge = strings.Replace(stackSmall, "purpose: DevTest", "purpose: DevTest\n    vmSize: Standard_D8ds_v5", 1)
 
 // TestRotationKilledAnywhere kills amlaks with SIGKILL right after every request of a rotation
 // that changes something, in Azure and in Kubernetes, whose nodes come and go with the pools.
@@ -47,7 +29,10 @@ func TestRotationKilledAnywhere(t *testing.T) {
 	})
 	w.write("amlaks.yaml", stackSmall)
 	w.must(exitOK, "apply", "--yes")
-	client := w.clientOf("prod")
+	client, err := kubernetes.NewForConfig(w.admin(theirGroup + "Microsoft.ContainerService/managedClusters/prod"))
+	if err != nil {
+		t.Fatal(err)
+	}
 	step := 1
 	if testing.Short() {
 		step = 3
@@ -88,34 +73,4 @@ func TestRotationKilledAnywhere(t *testing.T) {
 		}
 		turn++
 	}
-}
-
-// clientOf reaches the Kubernetes of a cluster as its admin does.
-func (w *world) clientOf(cluster string) kubernetes.Interface {
-	w.t.Helper()
-	url := w.ARMEndpoint() + "/subscriptions/" + sandbox.SubscriptionID + "/resourceGroups/" + sandbox.ResourceGroup +
-		"/providers/Microsoft.ContainerService/managedClusters/" + cluster + "/listClusterAdminCredential?api-version=2025-02-01"
-	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, url, nil)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	request.Header.Set("Authorization", "Bearer "+w.Token())
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	defer response.Body.Close()
-	var answer struct{ Kubeconfigs []struct{ Value []byte } }
-	if err := json.NewDecoder(io.LimitReader(response.Body, 1<<20)).Decode(&answer); err != nil || len(answer.Kubeconfigs) == 0 {
-		w.t.Fatalf("the credentials of %s: HTTP %d, %v", cluster, response.StatusCode, err)
-	}
-	config, err := clientcmd.RESTConfigFromKubeConfig(answer.Kubeconfigs[0].Value)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	client, err := kubernetes.NewForConfig(config)
-	if err != nil {
-		w.t.Fatal(err)
-	}
-	return client
 }
