@@ -152,7 +152,7 @@ func diagnose(pods []corev1.Pod) *podProblem {
 		for _, condition := range pod.Status.Conditions {
 			if condition.Type == corev1.PodScheduled && condition.Status == corev1.ConditionFalse && condition.Reason == corev1.PodReasonUnschedulable {
 				return &podProblem{pod: pod, reason: reconcile.ReasonUnschedulable, message: condition.Message, since: condition.LastTransitionTime.Time,
-					hint: "no node has room for it: raise agentCount, take a bigger vmSize, or ask for less under resources"}
+					hint: unschedulableHint(condition.Message)}
 			}
 		}
 		for _, container := range pod.Status.ContainerStatuses {
@@ -175,6 +175,18 @@ func diagnose(pods []corev1.Pod) *podProblem {
 		}
 	}
 	return nil
+}
+
+// unschedulableHint says what to do about what the scheduler says. AKS installs the drivers of
+// accelerators, and not what makes Kubernetes count them (learn.microsoft.com, "Use GPUs on AKS").
+func unschedulableHint(message string) string {
+	for _, accelerator := range []struct{ resource, plugin string }{{string(resourceGPU), "NVIDIA"}, {resourceFPGA, "Xilinx"}} {
+		if strings.Contains(message, "Insufficient "+accelerator.resource) {
+			return "the nodes show too few " + accelerator.resource + ": is the " + accelerator.plugin +
+				" device plugin installed in the cluster? kubectl describe nodes shows it; if it is, raise agentCount of that pool"
+		}
+	}
+	return "no node has room for it: raise agentCount, take a bigger vmSize, or ask for less under resources"
 }
 
 // fatal tells, by an error, that there is no point in waiting longer.
