@@ -83,11 +83,18 @@ func parseModel(text string) (modelFlag, error) {
 	return modelFlag{name, version, path}, nil
 }
 
+// errEnded is a sandbox that was running and is not any more.
+var errEnded = errors.New("the sandbox has ended")
+
 // launch starts `serve` in a session of its own and waits for it to answer.
 func (f *folder) launch(ctx context.Context, flags serveFlags, progress io.Writer) (*sandbox.Client, error) {
 	if p, running := f.recorded(); running {
-		// It runs and does not answer: still starting, for another `up` perhaps.
-		return awaitConnect(ctx, f, progress, 0, p, nil)
+		// It runs and does not answer: still starting, for another `up` perhaps, or on its
+		// last breath, as one that was killed this moment.
+		client, err := awaitConnect(ctx, f, progress, 0, p, nil)
+		if !errors.Is(err, errEnded) {
+			return client, err
+		}
 	}
 	if err := os.MkdirAll(f.dir, 0o700); err != nil {
 		return nil, err
@@ -160,7 +167,7 @@ func awaitConnect(ctx context.Context, f *folder, progress io.Writer, offset int
 		case <-ticker.C:
 			if !p.alive() && ended == nil { // of a child's end the channel tells more
 				f.show(progress, offset)
-				return nil, fmt.Errorf("the sandbox has ended: see %s", f.path("log"))
+				return nil, fmt.Errorf("%w: see %s", errEnded, f.path("log"))
 			}
 		}
 	}

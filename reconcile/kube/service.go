@@ -87,6 +87,11 @@ func (r *renderer) version(s spec.Service, v spec.Version, labels map[string]str
 	r.setImage(r.driver.wiring.Image(s.Name, v.Name))
 }
 
+// leaves is for how many seconds a replica goes on as before when it is to end: the front ends
+// hear of it through the endpoints, and what is on its way to it by then must still be answered.
+// A Kubernetes before 1.30 leaves it out.
+const leaves = 5
+
 func (r *renderer) pod(s spec.Service, v spec.Version) *core.PodSpecApplyConfiguration {
 	timeout := int64(math.Ceil(float64(s.ScoringTimeoutMs) / 1000))
 	environment := map[string]string{
@@ -111,6 +116,7 @@ func (r *renderer) pod(s spec.Service, v spec.Version) *core.PodSpecApplyConfigu
 			WithInitialDelaySeconds(int32(s.Liveness.InitialDelaySeconds)).
 			WithPeriodSeconds(int32(s.Liveness.PeriodSeconds)).
 			WithFailureThreshold(int32(s.Liveness.FailureThreshold))).
+		WithLifecycle(core.Lifecycle().WithPreStop(core.LifecycleHandler().WithSleep(core.SleepAction().WithSeconds(leaves)))).
 		WithSecurityContext(restrictedContainer()).
 		WithVolumeMounts(core.VolumeMount().WithName("tmp").WithMountPath("/tmp"))
 	for _, name := range slices.Sorted(maps.Keys(environment)) {
@@ -119,7 +125,7 @@ func (r *renderer) pod(s spec.Service, v spec.Version) *core.PodSpecApplyConfigu
 	container.WithEnv(secretEnvironment(backend(s, v), v)...)
 	pod := core.PodSpec().
 		WithServiceAccountName(s.Name).WithAutomountServiceAccountToken(false).WithEnableServiceLinks(false).
-		WithTerminationGracePeriodSeconds(timeout + 5).
+		WithTerminationGracePeriodSeconds(leaves + timeout + 5).
 		WithSecurityContext(restrictedPod()).
 		WithContainers(container).
 		WithVolumes(core.Volume().WithName("tmp").WithEmptyDir(core.EmptyDirVolumeSource()))
