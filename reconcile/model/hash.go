@@ -91,7 +91,7 @@ func statKey(path string, info fs.FileInfo) (string, error) {
 	}
 	key := fmt.Sprintf("%s|%d|%d|%o", absolute, info.Size(), info.ModTime().UnixNano(), info.Mode())
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		key += fmt.Sprintf("|%d|%d|%d", stat.Dev, stat.Ino, stat.Ctim.Nano())
+		key += fmt.Sprintf("|%d|%d|%d", stat.Dev, stat.Ino, changed(stat))
 	}
 	return key, nil
 }
