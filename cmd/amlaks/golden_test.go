@@ -68,6 +68,23 @@ func everyAction(t *testing.T) *reconcile.Plan {
 	return plan
 }
 
+// golden compares with a file, which UPDATE_GOLDEN=1 writes anew.
+func golden(t *testing.T, path string, got []byte) {
+	t.Helper()
+	if os.Getenv("UPDATE_GOLDEN") != "" {
+		if err := os.WriteFile(path, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(string(want), string(got)); diff != "" {
+		t.Errorf("%s (-want +got):\n%s", path, diff)
+	}
+}
+
 // The text that people read and the JSON that programs read. The JSON is a promise
 // (schema/plan.schema.json): a changed golden is a changed format. UPDATE_GOLDEN=1 writes them.
 func TestPlanGoldens(t *testing.T) {
@@ -79,19 +96,7 @@ func TestPlanGoldens(t *testing.T) {
 	var text bytes.Buffer
 	printPlan(&text, false, plan)
 	for name, got := range map[string][]byte{"plan.json": data, "plan.txt": text.Bytes()} {
-		path := filepath.Join("testdata", name)
-		if os.Getenv("UPDATE_GOLDEN") != "" {
-			if err := os.WriteFile(path, got, 0o644); err != nil {
-				t.Fatal(err)
-			}
-		}
-		want, err := os.ReadFile(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if diff := cmp.Diff(string(want), string(got)); diff != "" {
-			t.Errorf("%s (-want +got):\n%s", name, diff)
-		}
+		golden(t, filepath.Join("testdata", name), got)
 		if bytes.Contains(got, []byte("-secret")) {
 			t.Errorf("%s shows a secret", name)
 		}
