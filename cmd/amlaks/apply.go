@@ -114,7 +114,10 @@ func (a *app) carryOut(ctx context.Context, s *session, plan *reconcile.Plan, ex
 	progress.end()
 	stale := staleOf(plan.Stack, result)
 	err := errorOf(result)
-	uris := scoringURIs(s.stack, result.Outputs)
+	uris := map[string]string{}
+	if !plan.Options.Destroy {
+		uris = scoringURIs(s.stack, result.Outputs)
+	}
 	if a.output == "json" {
 		if printErr := json.NewEncoder(a.out).Encode(struct {
 			Type        string             `json:"type"`
@@ -139,11 +142,11 @@ func (a *app) carryOut(ctx context.Context, s *session, plan *reconcile.Plan, ex
 			result.Count(reconcile.Failed), result.Count(reconcile.Skipped), result.Count(reconcile.Refused))
 	}
 	for _, service := range s.stack.Services {
-		if uri := uris[service.Name]; uri != "" && plan.Count(reconcile.Delete) < len(plan.Changes) {
+		if uri := uris[service.Name]; uri != "" {
 			fmt.Fprintf(a.out, "  %s  %s\n", service.Name, uri)
 		}
 	}
-	if plan.Pending() > 0 {
+	if plan.Pending() > 0 && !plan.Options.Destroy {
 		a.printNames(s.stack, result.Outputs)
 	}
 	return err
